@@ -1,0 +1,196 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+var (
+	// ErrBookmarkMoved says that another process, or a change to the webhooks, came first: read again and try again.
+	ErrBookmarkMoved = errors.New("the stream's bookmark was moved by another process")
+	// ErrLeaseLost says that the lease ran out: what was leased under it may be sent by others.
+	ErrLeaseLost = errors.New("lease lost to another process")
+	// ErrNotFound says that the ledger holds no such thing.
+	ErrNotFound = errors.New("not in the ledger")
+)
+
+// A Ledger remembers what is owed and what became of it. It stores keys, times and outcomes, never a record's
+// content. Several processes may use one ledger at once: every method is one transaction, and all times are those of
+// Now. Methods return an error that wraps a driver's where the database is away; nothing is then half done.
+type Ledger interface {
+	Leases
+	Streams
+	Registry
+	Queue
+	Runs
+}
+
+// Leases are how processes hold deliveries. A process has one lease, keeps it while it lives, and sends everything
+// under it; when a lease runs out, whatever is still sending under it is owed again, and no attempt was spent.
+type Leases interface {
+	// Now is the ledger's clock: one clock for all processes on a ledger, whatever their own say.
+	Now() time.Time
+	// TakeLease begins a lease; owner is for people (host and process id).
+	TakeLease(ctx context.Context, owner string, ttl time.Duration) (lease string, err error)
+	// KeepLease puts the end of a lease ttl ahead, or says ErrLeaseLost: take another then.
+	KeepLease(ctx context.Context, lease string, ttl time.Duration) error
+	// DropLease ends a lease and puts back, due at once, what is still sending under it.
+	DropLease(ctx context.Context, lease string) error
+	// Reclaim puts back what is sending under leases that ran out, and counts it.
+	Reclaim(ctx context.Context) (int, error)
+}
+
+// A Stream is what the ledger knows of a stream.
+type Stream struct {
+	Type       string
+	Definition string // Source.Definition of the source that the bookmark belongs to
+	Bookmark   Bookmark
+	Version    int64  // counts the bookmark's moves and the webhooks' changes
+	Generation int64  // of the webhooks at the time of reading
+	Fresh      bool   // no page of it was ever entered
+	Error      string // why it is stopped; "" while it runs
+}
+
+// Streams keeps the bookmarks.
+type Streams interface {
+	// Stream returns one stream, or ErrNotFound.
+	Stream(ctx context.Context, typ string) (Stream, error)
+	// AllStreams returns all, by type.
+	AllStreams(ctx context.Context) ([]Stream, error)
+	// EnterStream makes a stream that is not there yet; one that is, is left as it is.
+	EnterStream(ctx context.Context, typ, definition string, first Bookmark) error
+	// ResetStream sets a stream's bookmark and definition and clears its error.
+	ResetStream(ctx context.Context, typ, definition string, b Bookmark) error
+	// StopStream records why a stream cannot go on; "" lets it run again. The bookmark stays.
+	StopStream(ctx context.Context, typ, why string) error
+}
+
+// A Registered set is all webhooks at one generation.
+type Registered struct {
+	Generation    int64
+	Webhooks      []Webhook      // by id
+	Subscriptions []Subscription // by webhook and type
+}
+
+// A Change to the webhooks is applied whole or not at all.
+type Change struct {
+	Generation    int64                // of the webhooks it was made from
+	Versions      map[string]int64     // of the streams it was made from, by type
+	Put           []Webhook            // new, or as they are to be; State and StateReason included
+	Subscriptions []Subscription       // new, or as they are to be
+	Pull          map[string]time.Time // webhook → its next fire: records waiting for a later one wait for this one
+}
+
+// Registry keeps the webhooks.
+type Registry interface {
+	// Webhooks returns all webhooks and subscriptions.
+	Webhooks(ctx context.Context) (Registered, error)
+	// ChangeWebhooks applies c, moves the generation on and makes every scan under way read anew. It returns
+	// ErrBookmarkMoved where the generation or a version is no longer the one that c names. A webhook that becomes
+	// active again has the time it stood still added to its deliveries' FirstFailedAt, and what is due is due.
+	ChangeWebhooks(ctx context.Context, c Change) error
+}
+
+// Entries are what one page of a source gave.
+type Entries struct {
+	Type       string
+	Version    int64         // of the stream, as it was read; not looked at for a backfill
+	Bookmark   Bookmark      // where the stream, or the backfill, goes to
+	Backfill   *Subscription // set: the page is of this subscription's backfill, whose cursor is as read here
+	Done       bool          // the backfill has come to its end
+	Lease      string        // of those that are sending
+	Deliveries []Delivery    // Pending, Sending or Dead; each a key of its own
+}
+
+// A Claim asks for deliveries that are due.
+type Claim struct {
+	Lease    string
+	Webhooks []string       // only these; nil: all
+	Each     int            // at most this many a webhook
+	Room     map[string]int // webhooks that have another room than Each, 0 included
+	Limit    int            // at most this many together
+}
+
+// Queue is the deliveries' way through the states.
+type Queue interface {
+	// Enter records new deliveries and moves the bookmark in one transaction. It reports, for each of e.Deliveries,
+	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved: nothing was done.
+
+	Enter(ctx context.Context, e Entries) ([]bool, error)
+	// Claim leases pending deliveries that are due, of active webhooks, oldest due first, sharing Limit fairly: each
+	// webhook that has something due gives up to its room before any gives more.
+	Claim(ctx context.Context, c Claim) ([]Delivery, error)
+	// NextDue is when the next pending delivery of an active webhook (of these; nil: all) falls due; zero: none is
+	// pending.
+	NextDue(ctx context.Context, webhooks []string) (time.Time, error)
+	// Settle records outcomes whose lease still holds, and reports which did. An acknowledgement that follows
+	// failures makes the webhook's spent deliveries due at once, but for those that failed while others of the same
+	// webhook were acknowledged: these wait for their fire.
+	Settle(ctx context.Context, outcomes []Outcome) ([]bool, error)
+	// Prune forgets attempts and ended runs older than before. Deliveries' keys are never pruned.
+	Prune(ctx context.Context, before time.Time) error
+}
+
+// A RunKind says what began a run.
+type RunKind string
+
+const (
+	Scheduled RunKind = "scheduled"
+	Manual    RunKind = "manual"
+)
+
+// A Run is one gather and push. Deliveries carry its id from when it takes them on until another run does.
+type Run struct {
+	ID          string
+	Kind        RunKind
+	Schedule    string // ScheduleKey; "" for a manual one
+	FireAt      time.Time
+	StartedAt   time.Time
+	EndedAt     time.Time // zero while something of it is under way
+	Gathering   bool      // its pages are still being read
+	Gathered    int       // taken on without any attempt before
+	Carried     int       // taken on from earlier rounds
+	Delivered   int       // without TestAnswers
+	TestAnswers int
+	Failed      int // rounds spent in this run; these records stay pending
+	Dead        int
+}
+
+// UnderWay counts the run's records that are neither delivered nor dead and whose round is not spent.
+func (r *Run) UnderWay() int {
+	return r.Gathered + r.Carried - r.Delivered - r.TestAnswers - r.Failed - r.Dead
+}
+
+// Pending counts the run's records that are still owed.
+func (r *Run) Pending() int { return r.UnderWay() + r.Failed }
+
+// A RunStart asks for a run.
+type RunStart struct {
+	Kind     RunKind
+	Lease    string
+	Schedule string    // ScheduleKey, for a scheduled one
+	FireAt   time.Time // for a scheduled one
+	Webhooks []string  // whose records it takes on; nil: all
+	Types    []string  // only these types' records; nil: all
+}
+
+// Runs keeps what is said of runs, and which fires of a schedule have been.
+type Runs interface {
+	// LastFire is a schedule's last fire; the first call for a schedule enters now, so that nothing before it is
+	// thought missed.
+	LastFire(ctx context.Context, schedule string) (time.Time, error)
+	// StartRun begins a run and takes on, due at once, the pending records of its webhooks that are in no open run,
+	// are not waiting for a retry that lies ahead nor for NotBefore: for a manual run all of these, for a scheduled
+	// one those that are due. mine is false where another process began this fire: the run returned is that one's.
+	StartRun(ctx context.Context, s RunStart) (run Run, mine bool, err error)
+	// Run returns one run, or ErrNotFound.
+	Run(ctx context.Context, id string) (Run, error)
+	// GatherDone says that all pages of a run were read.
+	GatherDone(ctx context.Context, id string) error
+	// Orphans gives this lease the scheduled runs that were left gathering by a lease that ran out, and ends the
+	// manual ones.
+	Orphans(ctx context.Context, lease string) ([]Run, error)
+	// EndRuns closes the runs that are gathered and have nothing under way.
+	EndRuns(ctx context.Context) error
+}

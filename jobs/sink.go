@@ -1,0 +1,49 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ErrEncode says that a record cannot be encoded for a webhook, now or ever: it is dead, rejected. Errors that wrap it
+// name the field and never its value.
+var ErrEncode = errors.New("record cannot be encoded")
+
+// A Request is one attempt to push one record.
+type Request struct {
+	Webhook *Webhook
+	ID      uuid.UUID // X-Webhook-Id
+	Body    []byte
+	Attempt int // 1 for the delivery's first
+}
+
+// An Answer is a CRM's acknowledgement.
+type Answer struct {
+	Status int    // HTTP status
+	Word   string // the accepted word
+	Test   bool   // the word that CRMs give to test requests
+}
+
+// A RefusedError says that an attempt was no delivery, and why.
+type RefusedError struct {
+	Status int    // HTTP status; 0 where no answer came
+	Reason string // a code: ack_mismatch, not_json, timeout, tls, http_413 …
+	Word   string // the answer's status word, the record's own values masked
+	Hint   string // a sentence for people; never text from the answer
+}
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// A Sink writes records to CRMs. All methods are safe for concurrent use.
+type Sink interface {
+	// Encode gives the body that w's dialect makes of rec; created stands in where the record has no creation time.
+	// An error wraps ErrEncode.
+	Encode(w *Webhook, rec *Record, created time.Time) ([]byte, error)
+	// Push signs, posts and judges the answer. The error is a *RefusedError, or ctx's where the push was called off.
+	Push(ctx context.Context, req Request) (Answer, error)
+	// RetryAt is the dialect's own retry schedule, for webhooks that name none.
+	RetryAt(dialect string) []time.Duration
+}
