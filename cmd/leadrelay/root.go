@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Exit codes, as `leadrelay help` states them.
+const (
+	exitDone    = 0
+	exitFailed  = 1 // database, network; a signature that does not verify
+	exitUsage   = 2 // usage or configuration
+	exitPending = 3 // ended, and something of it is not delivered
+)
+
+// An exitError ends the program with a code. Without an error nothing more is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageErrorf is an error in how the program was called or configured.
+func usageErrorf(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// app is what every command gets: its streams, the common flags and the log.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	configPath string
+	json       bool
+	logLevel   string
+	logFormat  string
+
+	log *slog.Logger
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
+}
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "leadrelay",
+		Short: "Delivers chatbots' leads and appointments to CRMs, and proves it",
+		Long: `leadrelay gathers the new leads and appointments of every chatbot from your SQL tables and pushes each
+as one signed JSON POST to the CRM configured for that chatbot. Only a matching answer counts as delivered.
+
+Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signature that does not verify);
+2 usage or configuration; 3 ended, and something of it is not delivered.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.openLog() },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageErrorf("unknown command %q; see leadrelay help", args[0])
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configPath, "config", "", "configuration `FILE` (default $LEADRELAY_CONFIG, ./config.yaml, /etc/leadrelay/config.yaml)")
+	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output, and nothing else there")
+	flags.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&a.logFormat, "log-format", "text", "text or json; logs go to standard error")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: exitUsage, err: err} })
+	root.AddCommand(
+		newVersionCommand(a),
+	)
+	refuseStrayArguments(root)
+	return root
+}
+
+// refuseStrayArguments makes wrong arguments a usage error in every command: cobra's own come without a code.
+func refuseStrayArguments(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		check := c.Args
+		if check == nil {
+			check = cobra.NoArgs
+		}
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageErrorf("%s: %w", c.CommandPath(), err)
+			}
+			return nil
+		}
+		refuseStrayArguments(c)
+	}
+}
+
+func (a *app) openLog() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return usageErrorf("--log-level %q: write debug, info, warn or error", a.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch a.logFormat {
+	case "text":
+		a.log = slog.New(slog.NewTextHandler(a.stderr, options))
+	case "json":
+		a.log = slog.New(slog.NewJSONHandler(a.stderr, options))
+	default:
+		return usageErrorf("--log-format %q: write text or json", a.logFormat)
+	}
+	return nil
+}
+
+// exitCode says what an error means to the caller's shell, and prints it.
+func (a *app) exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	code := exitFailed
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.code
+		if exit.err == nil {
+			return code
+		}
+	case strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"):
+		code = exitUsage // cobra has no type for these
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(a.stderr, "leadrelay: %v\n", err)
+	return code
+}
+
+// printJSON prints v as the one document on standard output.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// terminal reports whether w is a terminal, and colours are wanted there.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// coloured reports whether w gets colours.
+func coloured(w io.Writer) bool {
+	return terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
