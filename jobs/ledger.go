@@ -149,9 +149,12 @@ type Run struct {
 	StartedAt   time.Time
 	EndedAt     time.Time // zero while something of it is under way
 	Gathering   bool      // its pages are still being read
-	Gathered    int       // taken on without any attempt before
-	Carried     int       // taken on from earlier rounds
-	Delivered   int       // without TestAnswers
+	Webhooks    []string  // as in RunStart; of a scheduled run: nil, it is those that follow Schedule
+	Types       []string
+	Chatbots    []string
+	Gathered    int // taken on without any attempt before
+	Carried     int // taken on from earlier rounds
+	Delivered   int // without TestAnswers
 	TestAnswers int
 	Failed      int // rounds spent in this run; these records stay pending
 	Dead        int
@@ -173,6 +176,7 @@ type RunStart struct {
 	FireAt   time.Time // for a scheduled one
 	Webhooks []string  // whose records it takes on; nil: all
 	Types    []string  // only these types' records; nil: all
+	Chatbots []string  // only these chatbots' records; nil: all
 }
 
 // Runs keeps what is said of runs, and which fires of a schedule have been.
@@ -186,6 +190,9 @@ type Runs interface {
 	StartRun(ctx context.Context, s RunStart) (run Run, mine bool, err error)
 	// Run returns one run, or ErrNotFound.
 	Run(ctx context.Context, id string) (Run, error)
+	// Gathering returns the runs whose pages are still being read under a lease that holds: rows that any process
+	// reads meanwhile for a webhook of theirs belong to them. Webhooks, Types and Chatbots are those of the start.
+	Gathering(ctx context.Context) ([]Run, error)
 	// GatherDone says that all pages of a run were read.
 	GatherDone(ctx context.Context, id string) error
 	// Orphans gives this lease the scheduled runs that were left gathering by a lease that ran out, and ends the

@@ -48,6 +48,12 @@ type Webhook struct {
 	EnteredAt   time.Time
 }
 
+// Values of Webhook.From that are no time.
+const (
+	FromNow       = "now"
+	FromBeginning = "beginning"
+)
+
 // Ack2xx in Webhook.Ack accepts any 2xx answer, whatever its body.
 const Ack2xx = "2xx"
 
@@ -92,6 +98,6 @@ type Subscription struct {
 	Type     string
 	Start    Bookmark  // rows that were visible here are older than the webhook
 	Since    time.Time // only rows created at or after this; zero: no such bound
-	Backfill Bookmark  // the backfill's own cursor; "" where none is under way
-	Until    Bookmark  // where the backfill ends
+	Backfill Bookmark  // the backfill's own cursor; "" is the beginning
+	Until    Bookmark  // where the backfill ends; "" where none is under way: Enter with Done clears it
 }

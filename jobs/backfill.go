@@ -1,0 +1,57 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// backfillAll brings the open backfills of these runs' webhooks, and of immediate ones, to their ends.
+func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) error {
+	ro := r.webhooks()
+	for key, sub := range ro.subs {
+		w := ro.byID[key.webhook]
+		if key.typ != src.Type() || sub.Until == "" || w == nil || w.State == Disabled || !w.WantsType(key.typ) {
+			continue
+		}
+		if !w.Immediate && !slices.ContainsFunc(runs, func(a *activeRun) bool { return a.includes(w, key.typ) }) {
+			continue
+		}
+		if err := r.backfill(ctx, src, *sub, w, runs); err != nil {
+			return fmt.Errorf("backfill of webhook %s from stream %s: %w", w.ID, key.typ, err)
+		}
+	}
+	return nil
+}
+
+// backfill enters the rows that are older than the webhook, page by page behind a cursor of its own. Where another
+// process moved the cursor, that process goes on.
+func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *Webhook, runs []*activeRun) error {
+	limit := pageSize
+	for {
+		page, err := r.read(ctx, func(ctx context.Context) (Page, error) {
+			return src.Older(ctx, sub.Backfill, sub.Until, w.Chatbots, sub.Since, limit)
+		})
+		if err != nil {
+			return err
+		}
+		d, err := r.draft(r.webhooks(), page.Records, runs, &sub)
+		if err != nil {
+			return err
+		}
+		was := sub
+		err = r.enter(ctx, d, Entries{Type: sub.Type, Bookmark: page.Bookmark, Backfill: &was, Done: page.Drained})
+		if errors.Is(err, ErrBookmarkMoved) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if page.Drained {
+			_, err := r.refresh(ctx)
+			return err
+		}
+		sub.Backfill = page.Bookmark
+	}
+}

@@ -1,0 +1,239 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	pollDue     = time.Second     // how often what other processes made due is looked for
+	pollHouse   = 5 * time.Second // how often what dead processes left is looked for
+	unreadable  = time.Minute     // when a record is tried again whose source could not be read
+	pruneEvery  = time.Hour
+	claimAtMost = 4 * pageSize
+)
+
+// dispatchAll starts runs when schedules fire and claims what is due for all webhooks, until ctx ends. An error that
+// waiting does not mend is said, once while it stays the same, and tried again.
+func (r *Runner) dispatchAll(ctx context.Context) error {
+	said := ""
+	for {
+		err := r.dispatch(ctx, nil, r.fire)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err.Error() != said {
+			said = err.Error()
+			r.log.Error("dispatching failed; trying again", "error", err)
+		}
+		rest(ctx, time.Second)
+	}
+}
+
+// dispatch claims what is due (retries, reclaimed leases, backlog) for these webhooks (nil: all), until ctx ends or an
+// error. Before each claim it calls fire.
+func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error) error {
+	for {
+		r.beat.now()
+		if err := fire(ctx); err != nil {
+			return err
+		}
+		freed := r.pool.freed() // before looking, so that nothing freed meanwhile is overlooked
+		claimed, err := r.claim(ctx, only)
+		if err != nil {
+			return err
+		}
+		if claimed > 0 {
+			continue
+		}
+		pause, waiting, err := r.untilDue(ctx, only)
+		if err != nil {
+			return err
+		}
+		if !waiting {
+			freed = nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-r.wake:
+		case <-freed:
+			rest(ctx, 20*time.Millisecond) // places come free one by one: the next claim is a large one
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// untilDue is how long nothing needs doing, at most pollDue; waiting: something is due and found no room.
+func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Duration, waiting bool, err error) {
+	var due time.Time
+	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		due, err = r.o.Ledger.NextDue(ctx, only)
+		return err
+	})
+	if err != nil {
+		return 0, false, fmt.Errorf("next due delivery: %w", err)
+	}
+	now := r.o.Ledger.Now()
+	pause = pollDue
+	if r.serving {
+		if next := r.nextFireOfAll(now); !next.IsZero() {
+			pause = min(pause, next.Sub(now))
+		}
+	}
+	if due.After(now) {
+		pause = min(pause, due.Sub(now))
+	} else {
+		waiting = !due.IsZero()
+	}
+	return max(pause, time.Millisecond), waiting, nil
+}
+
+func (r *Runner) nextFireOfAll(now time.Time) (next time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, f := range r.roster.fires {
+		last, ok := r.lastFire[key]
+		if !ok {
+			last = now
+		}
+		if at := f.schedule.Next(last); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// claim leases what is due and has room, reads it again from its source, and hands it to the workers.
+func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
+	room, limit := r.pool.rooms()
+	if limit <= 0 {
+		return 0, nil
+	}
+	r.claims.Lock()
+	defer r.claims.Unlock()
+	var claimed []Delivery
+	lease := r.holder.current()
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		claimed, err = r.o.Ledger.Claim(ctx, Claim{Lease: lease, Webhooks: only, Each: queueLimit, Room: room, Limit: min(limit, claimAtMost)})
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("claim what is due: %w", err)
+	}
+	if len(claimed) == 0 {
+		return 0, nil
+	}
+	if err := r.refreshFor(ctx, claimed); err != nil {
+		return 0, err
+	}
+	byType := map[string][]Delivery{}
+	places := map[string]int{}
+	for _, d := range claimed {
+		byType[d.Type] = append(byType[d.Type], d)
+		places[d.Webhook]++
+	}
+	for webhook, n := range places {
+		r.pool.force(webhook, n)
+	}
+	for typ, deliveries := range byType {
+		r.load(ctx, typ, deliveries, places)
+	}
+	r.pool.unreserve(places)
+	return len(claimed), nil
+}
+
+// refreshFor reads the webhooks anew where a claim names one that is not known here.
+func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) error {
+	ro := r.webhooks()
+	for _, d := range claimed {
+		if ro.byID[d.Webhook] == nil {
+			_, err := r.refresh(ctx)
+			return err
+		}
+	}
+	return nil
+}
+
+// load reads the rows of claimed deliveries of one type again and hands them on. It takes what it puts from places.
+func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, places map[string]int) {
+	ro, now := r.webhooks(), r.o.Ledger.Now()
+	records, err := r.again(ctx, typ, deliveries)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Error("rows could not be read again; trying later", "stream", typ, "records", len(deliveries), "error", err)
+		}
+		for _, d := range deliveries {
+			r.settler.record(putBack(d, now.Add(unreadable)))
+		}
+		return
+	}
+	var ready []job
+	for _, d := range deliveries {
+		rec, w := records[d.Row], ro.byID[d.Webhook]
+		switch {
+		case w == nil:
+			r.settler.record(putBack(d, now.Add(unreadable)))
+			continue
+		case rec == nil:
+			r.settler.record(died(d, Withdrawn, errWithdrawn, now))
+			continue
+		}
+		body, err := r.encode(w, rec, d.SeenAt)
+		if err != nil {
+			r.settler.record(died(d, Rejected, encodeReason(err), now))
+			continue
+		}
+		ready = append(ready, job{delivery: d, webhook: w, body: body})
+		places[d.Webhook]--
+	}
+	r.pool.put(ready)
+}
+
+// again reads rows by key, by row. A type that no source has any more is an error.
+func (r *Runner) again(ctx context.Context, typ string, deliveries []Delivery) (map[string]*Record, error) {
+	src := r.sources[typ]
+	if src == nil {
+		return nil, errors.New("the configuration has no such stream")
+	}
+	seen := make(map[string]bool, len(deliveries))
+	var rows []string
+	for _, d := range deliveries {
+		if !seen[d.Row] {
+			seen[d.Row] = true
+			rows = append(rows, d.Row)
+		}
+	}
+	records := make(map[string]*Record, len(rows))
+	for len(rows) > 0 {
+		n := min(len(rows), pageSize)
+		page, err := r.read(ctx, func(ctx context.Context) (Page, error) {
+			found, err := src.Read(ctx, rows[:n])
+			return Page{Records: found}, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Records {
+			records[page.Records[i].Row] = &page.Records[i]
+		}
+		rows = rows[n:]
+	}
+	return records, nil
+}
+
+// rest sleeps, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,279 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A StoppedError says that a stream cannot be read on, and what to do about it.
+type StoppedError struct{ Type, Why string }
+
+func (e *StoppedError) Error() string { return fmt.Sprintf("stream %s is stopped: %s", e.Type, e.Why) }
+
+// gather reads one stream to its end, enters what is owed and hands what is due now to the workers. Scans of one
+// stream take turns.
+func (r *Runner) gather(ctx context.Context, src Source) error {
+	turn := r.turns[src.Type()]
+	turn.Lock()
+	defer turn.Unlock()
+	limit := pageSize
+	for {
+		more, err := r.page(ctx, src, &limit)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// page does one step of gather; more: there is another. limit is how many rows to read, and is fitted to how many
+// webhooks a row goes to.
+func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, err error) {
+	st, ro, err := r.stream(ctx, src)
+	if err != nil {
+		return false, err
+	}
+	page, err := r.read(ctx, func(ctx context.Context) (Page, error) { return src.After(ctx, st.Bookmark, *limit) })
+	if errors.Is(err, ErrRestored) {
+		why := fmt.Sprintf("%v; once the table is as it should be, say where to go on: leadrelay stream reset %s --to now (or --to ID)", ErrRestored, st.Type)
+		return false, r.stop(ctx, st, why)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read stream %s: %w", st.Type, err)
+	}
+	if len(page.Records) == 0 && page.Bookmark == st.Bookmark {
+		return false, nil
+	}
+	runs, err := r.gathering(ctx)
+	if err != nil {
+		return false, err
+	}
+	draft, err := r.draft(ro, page.Records, runs, nil)
+	if err != nil {
+		return false, err
+	}
+	if st.Fresh && draft.allRejected() {
+		why := fmt.Sprintf("none of the first %d records can be encoded (%s); mend the stream's fields", len(page.Records), draft.entries[0].LastError)
+		return false, r.stop(ctx, st, why)
+	}
+	if st.Error != "" {
+		if err := r.o.Ledger.StopStream(ctx, st.Type, ""); err != nil {
+			return false, err
+		}
+	}
+	*limit = fitLimit(len(page.Records), len(draft.entries))
+	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark})
+	if errors.Is(err, ErrBookmarkMoved) {
+		return true, nil
+	}
+	return err == nil && !page.Drained, err
+}
+
+// fitLimit keeps the keys entered at once near pageSize, however many webhooks want a row.
+func fitLimit(records, entries int) int {
+	if records == 0 || entries <= records {
+		return pageSize
+	}
+	return max(8, pageSize*records/entries)
+}
+
+// stream reads a stream's bookmark and the webhooks that belong to it.
+func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error) {
+	for {
+		var st Stream
+		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+			st, err = r.o.Ledger.Stream(ctx, src.Type())
+			return err
+		})
+		if err != nil {
+			return st, nil, fmt.Errorf("bookmark of stream %s: %w", src.Type(), err)
+		}
+		if st.Error != "" && !st.Fresh { // a fresh one may have been mended by another configuration
+			return st, nil, &StoppedError{Type: st.Type, Why: st.Error}
+		}
+		if st.Definition != src.Definition() {
+			return st, nil, &StoppedError{Type: st.Type, Why: fmt.Sprintf("its table, id or cursor is another than its bookmark's; say where to go on: leadrelay stream reset %s --to now (or --to ID)", st.Type)}
+		}
+		ro := r.webhooks()
+		if ro.generation != st.Generation {
+			if ro, err = r.refresh(ctx); err != nil {
+				return st, nil, err
+			}
+		}
+		if ro.generation == st.Generation { // else they changed in between
+			return st, ro, nil
+		}
+	}
+}
+
+// read reads from the source, waiting for it where it is away.
+func (r *Runner) read(ctx context.Context, f func(context.Context) (Page, error)) (page Page, err error) {
+	err = r.wait.do(ctx, "the source", func(ctx context.Context) (err error) {
+		page, err = f(ctx)
+		return err
+	})
+	return page, err
+}
+
+// stop records why a stream cannot go on.
+func (r *Runner) stop(ctx context.Context, st Stream, why string) error {
+	if st.Error != why {
+		if err := r.o.Ledger.StopStream(ctx, st.Type, why); err != nil {
+			return err
+		}
+	}
+	return &StoppedError{Type: st.Type, Why: why}
+}
+
+// A draft is what a page gives the webhooks, before it is entered.
+type draft struct {
+	entries []Delivery
+	jobs    []job          // by entry; an empty body where it is not to be pushed now
+	wanted  map[string]int // places wanted, by webhook
+}
+
+func (d *draft) allRejected() bool {
+	return len(d.entries) > 0 && !slices.ContainsFunc(d.entries, func(e Delivery) bool { return e.Reason != Rejected })
+}
+
+// draft says what these records give each webhook that wants them; only: the one webhook of a backfill.
+func (r *Runner) draft(ro *roster, records []Record, runs []*activeRun, only *Subscription) (*draft, error) {
+	d := &draft{wanted: map[string]int{}}
+	now := r.o.Ledger.Now()
+	for i := range records {
+		rec := &records[i]
+		err := ro.wanting(rec.Chatbot, rec.Type, func(w *Webhook) error {
+			if only != nil {
+				if w.ID == only.Webhook {
+					d.add(r, w, rec, runs, now)
+				}
+				return nil
+			}
+			if sub := ro.subs[subscriber{w.ID, rec.Type}]; sub != nil {
+				past, err := r.sources[rec.Type].Past(sub.Start, rec)
+				if err != nil || !past {
+					return err
+				}
+				if !sub.Since.IsZero() && !rec.Created.IsZero() && rec.Created.Before(sub.Since) {
+					return nil
+				}
+			}
+			d.add(r, w, rec, runs, now)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", rec.Type, err)
+		}
+	}
+	return d, nil
+}
+
+// add drafts one delivery.
+func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now time.Time) {
+	e := Delivery{
+		Key:     Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: rec.Version, Action: rec.Action},
+		Chatbot: rec.Chatbot, State: Pending, SeenAt: now, NextAt: now,
+	}
+	e.ID = e.Key.ID()
+	if settle := r.sources[rec.Type].Settle(); settle > 0 {
+		created := rec.Created
+		if created.IsZero() {
+			created = now
+		}
+		if ripe := created.Add(settle); ripe.After(now) {
+			e.NotBefore = ripe
+		}
+	}
+	run := runOf(runs, w, rec)
+	body, err := r.encode(w, rec, now)
+	switch {
+	case err != nil:
+		e.State, e.Reason, e.LastError, e.SettledAt = Dead, Rejected, encodeReason(err), now
+	case w.State == Active && (run != nil || w.Immediate):
+		e.NextAt = later(now, e.NotBefore)
+		if run != nil && e.NotBefore.IsZero() {
+			e.Run = run.ID
+		}
+		if e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
+			d.wanted[w.ID]++
+			d.entries = append(d.entries, e)
+			d.jobs = append(d.jobs, job{delivery: e, webhook: w, body: body})
+			return
+		}
+	default:
+		e.NextAt = later(r.nextFire(w), e.NotBefore)
+	}
+	if e.State == Dead && run != nil {
+		e.Run = run.ID
+	}
+	d.entries = append(d.entries, e)
+	d.jobs = append(d.jobs, job{})
+}
+
+func (r *Runner) encode(w *Webhook, rec *Record, created time.Time) ([]byte, error) {
+	if rec.Err != nil {
+		return nil, rec.Err
+	}
+	return r.o.Sink.Encode(w, rec, created)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// enter leases what there is room for, enters the draft, and hands what is new and leased to the workers.
+func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
+	e.Lease = r.holder.current()
+	e.Deliveries = d.entries
+	places := r.pool.reserve(ctx, d.wanted, patience)
+	left := make(map[string]int, len(places))
+	for webhook, n := range places {
+		left[webhook] = n
+	}
+	waiting := false // something is due that found no room: the claims take it
+	for i := range d.entries {
+		entry := &d.entries[i]
+		switch {
+		case d.jobs[i].body == nil:
+			waiting = waiting || entry.State == Pending && !entry.NextAt.After(entry.SeenAt)
+		case left[entry.Webhook] > 0:
+			left[entry.Webhook]--
+			entry.State, entry.Lease = Sending, e.Lease
+		default:
+			waiting = true
+		}
+	}
+	var isNew []bool
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		isNew, err = r.o.Ledger.Enter(ctx, e)
+		return err
+	})
+	if err != nil {
+		r.pool.unreserve(places)
+		if errors.Is(err, ErrBookmarkMoved) {
+			return err
+		}
+		return fmt.Errorf("enter a page of stream %s: %w", e.Type, err)
+	}
+	var ready []job
+	for i := range d.entries {
+		if isNew[i] && d.entries[i].State == Sending {
+			j := d.jobs[i]
+			j.delivery = d.entries[i]
+			ready = append(ready, j)
+			places[j.delivery.Webhook]--
+		}
+	}
+	r.pool.put(ready)
+	r.pool.unreserve(places)
+	if waiting {
+		nudge(r.wake)
+	}
+	nudge(r.moved)
+	return nil
+}

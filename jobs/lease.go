@@ -1,0 +1,107 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// A holder keeps this process's lease. It knows until when nobody else can have taken what is leased, so that a
+// process that was paused, or cut off from the ledger, sends nothing that another may be sending.
+type holder struct {
+	ledger Leases
+	wait   *waiter
+	ttl    time.Duration
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	token   string
+	sure    time.Time     // the lease holds at least until then, by our monotonic clock
+	changed chan struct{} // closed when token or sure change
+}
+
+func newHolder(l Leases, w *waiter, ttl time.Duration, log *slog.Logger) *holder {
+	return &holder{ledger: l, wait: w, ttl: ttl, log: log, changed: make(chan struct{})}
+}
+
+// take begins the lease; call it before anything else.
+func (h *holder) take(ctx context.Context) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	owner := fmt.Sprintf("%s pid %d", host, os.Getpid())
+	return h.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		began := time.Now()
+		token, err := h.ledger.TakeLease(ctx, owner, h.ttl)
+		if err == nil {
+			h.set(token, began.Add(h.ttl))
+		}
+		return err
+	})
+}
+
+// keep renews the lease until ctx ends. A lost lease is replaced; what was sent under it is settled by its old token,
+// or fenced off.
+func (h *holder) keep(ctx context.Context) {
+	tick := time.NewTicker(h.ttl / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		began, token := time.Now(), h.current()
+		attempt, cancel := context.WithTimeout(ctx, h.ttl/2)
+		err := h.ledger.KeepLease(attempt, token, h.ttl)
+		cancel()
+		switch {
+		case err == nil:
+			h.set(token, began.Add(h.ttl))
+		case errors.Is(err, ErrLeaseLost):
+			h.log.Warn("the lease ran out; what was in flight may be sent again")
+			if err := h.take(ctx); err != nil && ctx.Err() == nil {
+				h.log.Error("no new lease", "error", err)
+			}
+		case ctx.Err() == nil:
+			h.log.Debug("the lease was not renewed; trying again", "error", err)
+		}
+	}
+}
+
+// current is the lease's token.
+func (h *holder) current() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.token
+}
+
+// holds waits until it is sure that token still holds; false: it does not, or ctx ended.
+func (h *holder) holds(ctx context.Context, token string) bool {
+	for {
+		h.mu.Lock()
+		same, sure, changed := h.token == token, time.Now().Before(h.sure), h.changed
+		h.mu.Unlock()
+		if !same || sure {
+			return same
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (h *holder) set(token string, sure time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.token, h.sure = token, sure
+	close(h.changed)
+	h.changed = make(chan struct{})
+}

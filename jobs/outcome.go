@@ -1,0 +1,79 @@
+package jobs
+
+import (
+	"errors"
+	"time"
+)
+
+// lastErrors of deliveries that are dead without an attempt to blame.
+const (
+	errWithdrawn = "row_gone"
+	errInternal  = "internal_error"
+)
+
+// acknowledged is the outcome of an attempt that the CRM acknowledged.
+func acknowledged(d Delivery, a Answer, began, now time.Time) Outcome {
+	lease := d.Lease
+	d.Attempts++
+	d.State, d.Reason, d.InRound = Delivered, "", false
+	d.SettledAt, d.TestAnswer, d.Lease = now, a.Test, ""
+	return Outcome{
+		Delivery: d, Lease: lease,
+		Attempt: &Attempt{At: began, Duration: now.Sub(began), Status: a.Status, Word: a.Word},
+	}
+}
+
+// refused is the outcome of a failed attempt: pending at the next offset from the round's first failure, or, where
+// none is left, spent and pending at nextFire, or dead where it has been owed for giveUpAfter (0: for ever). Giving up
+// is judged only here, when a round ends, and never before the second: an outage of our own costs nobody a record.
+func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, now, nextFire time.Time, giveUpAfter time.Duration) Outcome {
+	o := Outcome{
+		Lease:   d.Lease,
+		Attempt: &Attempt{At: began, Duration: now.Sub(began), Status: refusal.Status, Error: refusal.Reason, Word: refusal.Word},
+	}
+	d.Attempts++
+	d.Lease, d.LastError = "", refusal.Reason
+	if d.FirstFailedAt.IsZero() {
+		d.FirstFailedAt = now
+	}
+	if !d.InRound {
+		d.InRound, d.RoundFailedAt = true, now
+	}
+	d.State = Pending
+	if at, ok := NextRetry(retryAt, d.RoundFailedAt, now); ok {
+		d.NextAt = at
+		o.Delivery = d
+		return o
+	}
+	o.Spent = true
+	d.InRound = false
+	d.Rounds++
+	d.NextAt = nextFire
+	if giveUpAfter > 0 && d.Rounds >= 2 && now.Sub(d.FirstFailedAt) >= giveUpAfter {
+		d.State, d.Reason, d.SettledAt = Dead, Expired, now
+	}
+	o.Delivery = d
+	return o
+}
+
+// died is the outcome of a leased delivery that cannot be sent.
+func died(d Delivery, reason Reason, why string, now time.Time) Outcome {
+	lease := d.Lease
+	d.State, d.Reason, d.LastError, d.SettledAt, d.Lease = Dead, reason, why, now, ""
+	return Outcome{Delivery: d, Lease: lease}
+}
+
+// putBack is the outcome of a leased delivery that was not sent after all; it costs no attempt.
+func putBack(d Delivery, at time.Time) Outcome {
+	lease := d.Lease
+	d.State, d.NextAt, d.Lease = Pending, at, ""
+	return Outcome{Delivery: d, Lease: lease}
+}
+
+// encodeReason is what the ledger keeps of an encoding error: errors that wrap ErrEncode name a field, never a value.
+func encodeReason(err error) string {
+	if errors.Is(err, ErrEncode) {
+		return err.Error()
+	}
+	return errInternal
+}

@@ -1,0 +1,240 @@
+package jobs
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A job is one leased delivery with its body, on its way to a worker.
+type job struct {
+	delivery Delivery
+	webhook  *Webhook
+	body     []byte
+}
+
+// A pool holds leased deliveries until a worker takes them. It is bounded twice, together and for each webhook, so
+// that memory is flat whatever the backlog and one webhook cannot fill it. Webhooks take turns, and no webhook has
+// more than its cap of requests under way: one that hangs holds its own few workers.
+type pool struct {
+	perWebhook int // requests under way for one webhook
+	queueLimit int // places for one webhook
+	totalLimit int // places together
+
+	mu      sync.Mutex
+	ready   sync.Cond // a queue has a job and a free slot, or the pool is closed
+	queues  map[string]*queue
+	turns   []*queue // those with a job and a free slot, each once
+	places  int      // taken: queued or reserved
+	running int
+	closed  bool
+	room    chan struct{} // closed when places become free; nil while nobody waits for them
+}
+
+type queue struct {
+	webhook  string
+	jobs     []job
+	reserved int
+	running  int
+	inTurns  bool
+	moved    time.Time // when a request last ended, or the queue began
+}
+
+func newPool(perWebhook, queueLimit, totalLimit int) *pool {
+	p := &pool{
+		perWebhook: perWebhook, queueLimit: queueLimit, totalLimit: totalLimit,
+		queues: map[string]*queue{},
+	}
+	p.ready.L = &p.mu
+	return p
+}
+
+// reserve takes places for wanted jobs by webhook and says how many each got. Where places are lacking it waits for
+// them, at most patience and only while one of the queues that lack them moves: waiting for a CRM that hangs would
+// starve every webhook behind it.
+func (p *pool) reserve(ctx context.Context, wanted map[string]int, patience time.Duration) map[string]int {
+	got := make(map[string]int, len(wanted))
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		freed := p.freed() // before looking, so that nothing freed meanwhile is overlooked
+		if !p.grant(wanted, got, patience) {
+			return got
+		}
+		select {
+		case <-freed:
+		case <-timeout.C:
+			p.grant(wanted, got, 0)
+			return got
+		case <-ctx.Done():
+			return got
+		}
+	}
+}
+
+// grant gives what there is and reports whether waiting may give more.
+func (p *pool) grant(wanted, got map[string]int, patience time.Duration) (wait bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for webhook, n := range wanted {
+		n -= got[webhook]
+		if n == 0 {
+			continue
+		}
+		q := p.queue(webhook)
+		give := max(0, min(n, p.queueLimit-len(q.jobs)-q.reserved, p.totalLimit-p.places))
+		q.reserved += give
+		p.places += give
+		got[webhook] += give
+		if give < n && q.running > 0 && time.Since(q.moved) < patience {
+			wait = true
+		}
+		p.tidy(q)
+	}
+	return wait
+}
+
+// force takes places for what was claimed, where there are none left too: a claim is bounded by rooms.
+func (p *pool) force(webhook string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue(webhook).reserved += n
+	p.places += n
+}
+
+// put fills reserved places.
+func (p *pool) put(jobs []job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range jobs {
+		q := p.queue(j.delivery.Webhook)
+		q.reserved--
+		q.jobs = append(q.jobs, j)
+		p.takeTurn(q)
+	}
+}
+
+// unreserve gives places back.
+func (p *pool) unreserve(places map[string]int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for webhook, n := range places {
+		if n == 0 {
+			continue
+		}
+		q := p.queue(webhook)
+		q.reserved -= n
+		p.places -= n
+		p.tidy(q)
+	}
+	p.signalRoom()
+}
+
+// rooms says for Claim what may be leased: webhooks whose queue is half full or more wait until it is not, so that
+// claims are few and large.
+func (p *pool) rooms() (room map[string]int, limit int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room = make(map[string]int, len(p.queues))
+	for webhook, q := range p.queues {
+		taken := len(q.jobs) + q.reserved
+		if taken > p.queueLimit/2 {
+			room[webhook] = 0
+		} else {
+			room[webhook] = p.queueLimit - taken
+		}
+	}
+	return room, p.totalLimit - p.places
+}
+
+// next waits for a job; false: the pool is closed. Each job taken is given back with done.
+func (p *pool) next() (job, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.turns) == 0 && !p.closed {
+		p.ready.Wait()
+	}
+	if p.closed {
+		return job{}, false
+	}
+	q := p.turns[0]
+	p.turns = p.turns[1:]
+	q.inTurns = false
+	j := q.jobs[0]
+	q.jobs[0] = job{} // lets the body go
+	q.jobs = q.jobs[1:]
+	q.running++
+	p.running++
+	p.takeTurn(q)
+	return j, true
+}
+
+// done gives back a job's slot and place.
+func (p *pool) done(webhook string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.queue(webhook)
+	q.running--
+	q.moved = time.Now()
+	p.running--
+	p.places--
+	p.takeTurn(q)
+	p.tidy(q)
+	p.signalRoom()
+}
+
+// close lets next end. What is queued stays leased: dropping the lease puts it back.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.ready.Broadcast()
+}
+
+// idle reports whether nothing is queued, reserved or under way.
+func (p *pool) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.places == 0
+}
+
+func (p *pool) queue(webhook string) *queue {
+	q := p.queues[webhook]
+	if q == nil {
+		q = &queue{webhook: webhook, moved: time.Now()}
+		p.queues[webhook] = q
+	}
+	return q
+}
+
+func (p *pool) takeTurn(q *queue) {
+	if q.inTurns || len(q.jobs) == 0 || q.running >= p.perWebhook {
+		return
+	}
+	q.inTurns = true
+	p.turns = append(p.turns, q)
+	p.ready.Signal()
+}
+
+func (p *pool) tidy(q *queue) {
+	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 {
+		delete(p.queues, q.webhook)
+	}
+}
+
+// freed returns a channel that is closed when places become free.
+func (p *pool) freed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.room == nil {
+		p.room = make(chan struct{})
+	}
+	return p.room
+}
+
+func (p *pool) signalRoom() {
+	if p.room != nil {
+		close(p.room)
+		p.room = nil
+	}
+}

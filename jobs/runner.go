@@ -1,0 +1,309 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options of a Runner. Ledger, Sources, Sink, Log and Unavailable are required.
+type Options struct {
+	Ledger      Ledger
+	Sources     []Source // one a stream
+	Sink        Sink
+	Log         *slog.Logger
+	Unavailable func(error) bool // whether an error of Ledger or a Source is one that waiting mends
+
+	Workers     int           // requests under way together
+	PerWebhook  int           // requests under way for one webhook
+	GiveUpAfter time.Duration // 0: never
+	Retention   time.Duration // of attempts and runs; 0: for ever
+	Grace       time.Duration // how long requests under way may take to end when the runner stops; default 15s
+	LeaseTTL    time.Duration // default 30s
+	SourcePoll  time.Duration // how often immediate mode looks when nothing wakes it; default 10s
+}
+
+// A Runner gathers, pushes, settles and retries. One runner serves, or does one run; several, in one process or many,
+// work on one ledger side by side.
+type Runner struct {
+	o       Options
+	log     *slog.Logger
+	wait    *waiter
+	holder  *holder
+	pool    *pool
+	settler *settler
+	sources map[string]Source
+	turns   map[string]*sync.Mutex // by type: one scan of a stream at a time
+	wake    chan struct{}          // something fell due, or may have
+	moved   chan struct{}          // outcomes were settled
+	beat    *beat                  // of the dispatcher
+	claims  sync.Mutex             // held from a claim until what it gave is with the workers
+
+	mu       sync.Mutex
+	roster   *roster
+	lastFire map[string]time.Time // by schedule key: the last fire that this process has seen to
+	runs     []*activeRun         // that this process gathers for
+	said     string               // what was logged last of streams that cannot be read
+	serving  bool
+	chores   sync.WaitGroup // gathers under way
+}
+
+const (
+	pageSize   = 512 // rows read and keys entered at once
+	queueLimit = 2 * pageSize
+	totalLimit = 8 * pageSize
+	patience   = 250 * time.Millisecond // how long a page waits for room in queues that move
+)
+
+// NewRunner makes a runner; it does nothing before Serve or RunNow.
+func NewRunner(o Options) *Runner {
+	for value, fallback := range map[*time.Duration]time.Duration{
+		&o.Grace: 15 * time.Second, &o.LeaseTTL: 30 * time.Second, &o.SourcePoll: 10 * time.Second,
+	} {
+		if *value == 0 {
+			*value = fallback
+		}
+	}
+	r := &Runner{
+		o: o, log: o.Log,
+		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
+		sources: map[string]Source{}, turns: map[string]*sync.Mutex{},
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(),
+		lastFire: map[string]time.Time{},
+	}
+	r.wait = newWaiter(o.Log, o.Unavailable)
+	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
+	r.settler = newSettler(o.Ledger, r.wait, r.settled, func(err error) { r.log.Error("outcomes could not be recorded; trying again", "error", err) })
+	for _, s := range o.Sources {
+		r.sources[s.Type()] = s
+		r.turns[s.Type()] = &sync.Mutex{}
+	}
+	return r
+}
+
+// Serve gathers on schedule and at once, pushes and retries until ctx ends. Then it takes no more, waits for the
+// requests under way, at most Options.Grace, records them and returns nil.
+func (r *Runner) Serve(ctx context.Context) error {
+	r.serving = true
+	return r.session(ctx, func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return r.dispatchAll(ctx) })
+		g.Go(func() error { return r.keepHouse(ctx) })
+		for _, s := range r.o.Sources {
+			g.Go(func() error { return r.follow(ctx, s) })
+		}
+		err := g.Wait()
+		r.chores.Wait()
+		return err
+	})
+}
+
+// session runs body with a lease, workers and a settler, and stops them in order.
+func (r *Runner) session(ctx context.Context, body func(context.Context) error) error {
+	if err := r.holder.take(ctx); err != nil {
+		return fmt.Errorf("take a lease in the ledger: %w", err)
+	}
+	// What was asked is answered and recorded while stopping too: none of this ends with ctx.
+	pushing, callOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer callOff()
+	recording, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	var keeper, workers, settling sync.WaitGroup
+	keeper.Go(func() { r.holder.keep(recording) })
+	settling.Go(func() { r.settler.run(recording) })
+	for range r.o.Workers {
+		workers.Go(func() { r.work(pushing) })
+	}
+	if _, err := r.refresh(ctx); err != nil {
+		r.log.Error("webhooks could not be read", "error", err)
+	}
+
+	err := body(ctx)
+
+	r.pool.close()                              // take no more,
+	grace := time.AfterFunc(r.o.Grace, callOff) // wait for what is in flight, at most the grace,
+	workers.Wait()                              // then call it off, and still wait;
+	grace.Stop()                                //
+	last := time.AfterFunc(r.o.Grace, abandon)  // and record what was answered.
+	close(r.settler.in)
+	settling.Wait()
+	if drop := r.o.Ledger.DropLease(recording, r.holder.current()); drop != nil && err == nil {
+		err = fmt.Errorf("drop the lease: %w", drop)
+	}
+	last.Stop()
+	abandon()
+	keeper.Wait()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// work pushes jobs until the pool closes.
+func (r *Runner) work(ctx context.Context) {
+	for {
+		j, ok := r.pool.next()
+		if !ok {
+			return
+		}
+		r.push(ctx, j)
+		r.pool.done(j.delivery.Webhook)
+	}
+}
+
+// push makes one attempt and hands on its outcome.
+func (r *Runner) push(ctx context.Context, j job) {
+	defer func() { // a panic costs its own record an attempt, and nobody else anything
+		if p := recover(); p != nil {
+			r.log.Error("panic while pushing", "webhook", j.webhook.ID, "delivery", j.delivery.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			now := r.o.Ledger.Now()
+			r.settler.record(r.refused(j, &RefusedError{Reason: errInternal}, now, now))
+		}
+	}()
+	if !r.holder.holds(ctx, j.delivery.Lease) {
+		return // another process has it, or will: no attempt was made
+	}
+	began := r.o.Ledger.Now()
+	answer, err := r.o.Sink.Push(ctx, Request{Webhook: j.webhook, ID: j.delivery.ID, Body: j.body, Attempt: j.delivery.Attempts + 1})
+	now := r.o.Ledger.Now()
+	var refusal *RefusedError
+	switch {
+	case err == nil:
+		r.settler.record(acknowledged(j.delivery, answer, began, now))
+	case errors.As(err, &refusal):
+		r.settler.record(r.refused(j, refusal, began, now))
+	case ctx.Err() != nil: // called off with its outcome unknown: dropping the lease makes it owed again
+	default:
+		r.log.Error("push failed in an unknown way", "webhook", j.webhook.ID, "delivery", j.delivery.ID, "error", err)
+		r.settler.record(r.refused(j, &RefusedError{Reason: errInternal}, began, now))
+	}
+}
+
+func (r *Runner) refused(j job, refusal *RefusedError, began, now time.Time) Outcome {
+	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), r.o.GiveUpAfter)
+}
+
+// settled tells those who wait for outcomes, and says what was refused: once a batch, webhook and reason.
+func (r *Runner) settled(batch []Outcome, held []bool) {
+	type refusal struct{ webhook, reason string }
+	refusals, tests := map[refusal]int{}, map[string]int{}
+	fenced := 0
+	for i, o := range batch {
+		switch {
+		case !held[i]:
+			fenced++
+		case o.Attempt != nil && o.Attempt.Error != "":
+			refusals[refusal{o.Delivery.Webhook, o.Attempt.Error}]++
+		case o.Delivery.State == Dead:
+			refusals[refusal{o.Delivery.Webhook, string(o.Delivery.Reason)}]++
+		case o.Delivery.TestAnswer:
+			tests[o.Delivery.Webhook]++
+		}
+	}
+	for _, webhook := range slices.Sorted(maps.Keys(tests)) {
+		r.log.Warn("acknowledged as a test request; some CRMs drop such records", "webhook", webhook, "records", tests[webhook])
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(refusals), func(a, b refusal) int {
+		return slices.Compare([]string{a.webhook, a.reason}, []string{b.webhook, b.reason})
+	}) {
+		r.log.Warn("not delivered", "webhook", k.webhook, "reason", k.reason, "records", refusals[k])
+	}
+	if fenced > 0 {
+		r.log.Warn("outcomes came after the lease was lost; these records are sent again", "records", fenced)
+	}
+	nudge(r.moved)
+	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead }) {
+		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due
+	}
+}
+
+// nudge leaves one token in c.
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// refresh reads the webhooks anew where they changed, and returns them.
+func (r *Runner) refresh(ctx context.Context) (*roster, error) {
+	var set Registered
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		set, err = r.o.Ledger.Webhooks(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the webhooks: %w", err)
+	}
+	ro, err := newRoster(set)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.roster == nil || r.roster.generation <= ro.generation {
+		r.roster = ro
+	}
+	return r.roster, nil
+}
+
+// webhooks returns the roster as last read.
+func (r *Runner) webhooks() *roster {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.roster == nil {
+		return &roster{}
+	}
+	return r.roster
+}
+
+// nextFire is when w's schedule fires next, after the last fire that was seen to: a fire that is due and not seen to
+// yet counts as the next, so that a record read just then does not wait for the one after.
+func (r *Runner) nextFire(w *Webhook) time.Time {
+	now := r.o.Ledger.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.roster.schedules[w.ID]
+	if s == nil { // w is of an older roster
+		return now
+	}
+	last, ok := r.lastFire[s.Key()]
+	if !ok {
+		last = now
+	}
+	return s.Next(last)
+}
+
+// fireAfter is when w's schedule fires next after now.
+func (r *Runner) fireAfter(w *Webhook, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.roster.schedules[w.ID]; s != nil {
+		return s.Next(now)
+	}
+	return now.Add(unreadable)
+}
+
+// Stalled says why the runner does not move though it could; "" while all is well, and while a database is awaited.
+func (r *Runner) Stalled(after time.Duration) string {
+	switch {
+	case len(r.wait.awaited()) > 0:
+		return ""
+	case r.beat.since() > after:
+		return "the dispatcher stands still"
+	case r.settler.beat.since() > after:
+		return "outcomes are not being settled"
+	}
+	return ""
+}
+
+// Awaited names the databases that the runner waits for.
+func (r *Runner) Awaited() []string { return r.wait.awaited() }

@@ -1,0 +1,186 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// fire begins the runs of schedules that are due, one run for all the fires that were missed, and reads for them.
+func (r *Runner) fire(ctx context.Context) error {
+	ro, now := r.webhooks(), r.o.Ledger.Now()
+	var started []Run
+	var mine []string
+	for _, key := range slices.Sorted(maps.Keys(ro.fires)) {
+		f := ro.fires[key]
+		last, err := r.seenTo(ctx, key)
+		if err != nil {
+			return err
+		}
+		at, due := f.schedule.Last(last, now)
+		if !due {
+			continue
+		}
+		if r.isGathering(key) {
+			r.log.Warn("a schedule fired while its run was still gathering; skipped", "schedule", key)
+			r.sawTo(key, at)
+			continue
+		}
+		var run Run
+		var ours bool
+		start := RunStart{Kind: Scheduled, Lease: r.holder.current(), Schedule: key, FireAt: at, Webhooks: f.webhooks}
+		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+			run, ours, err = r.o.Ledger.StartRun(ctx, start)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("start the run of schedule %s: %w", key, err)
+		}
+		r.sawTo(key, at)
+		if ours {
+			mine = append(mine, run.ID)
+			r.log.Info("run started", "run", run.ID, "schedule", key, "fire", at, "webhooks", len(f.webhooks))
+		}
+		if run.Gathering { // another's run too: the daemons share its pages
+			started = append(started, run)
+		}
+	}
+	r.gatherInBackground(ctx, started, mine)
+	return nil
+}
+
+// gatherInBackground reads for runs until they are read, without keeping the dispatcher.
+func (r *Runner) gatherInBackground(ctx context.Context, runs []Run, mine []string) {
+	begun := r.begin(runs)
+	if len(begun) == 0 {
+		return
+	}
+	r.chores.Go(func() { r.logStream(r.gatherFor(ctx, begun, mine)) })
+}
+
+// seenTo is a schedule's last fire.
+func (r *Runner) seenTo(ctx context.Context, key string) (time.Time, error) {
+	r.mu.Lock()
+	last, ok := r.lastFire[key]
+	r.mu.Unlock()
+	if ok {
+		return last, nil
+	}
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		last, err = r.o.Ledger.LastFire(ctx, key)
+		return err
+	})
+	if err != nil {
+		return last, fmt.Errorf("last fire of schedule %s: %w", key, err)
+	}
+	r.sawTo(key, last)
+	return last, nil
+}
+
+func (r *Runner) sawTo(key string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastFire[key] = at
+}
+
+func (r *Runner) isGathering(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.runs, func(a *activeRun) bool { return a.Kind == Scheduled && a.Schedule == key })
+}
+
+// follow reads a stream whenever a row may have come, while some webhook is immediate.
+func (r *Runner) follow(ctx context.Context, src Source) error {
+	for {
+		if r.webhooks().immediate {
+			r.logStream(r.gatherStream(ctx, src, nil))
+			if err := src.Wait(ctx, r.o.SourcePoll); err == nil {
+				continue
+			} else if ctx.Err() == nil {
+				r.log.Debug("waiting for new rows failed; looking again soon", "stream", src.Type(), "error", err)
+			}
+		}
+		rest(ctx, pollDue)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// keepHouse sees to what dead processes left, closes runs, notices changed webhooks and prunes, until ctx ends.
+func (r *Runner) keepHouse(ctx context.Context) error {
+	pruned := time.Time{}
+	for {
+		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+			if n, err := r.o.Ledger.Reclaim(ctx); err != nil {
+				return err
+			} else if n > 0 {
+				r.log.Warn("records that a dead process was sending are due again", "records", n)
+				nudge(r.wake)
+			}
+			orphans, err := r.o.Ledger.Orphans(ctx, r.holder.current())
+			if err != nil {
+				return err
+			}
+			ids := make([]string, len(orphans))
+			for i, run := range orphans {
+				ids[i] = run.ID
+				r.log.Warn("run taken over from a dead process", "run", run.ID, "schedule", run.Schedule)
+			}
+			r.gatherInBackground(ctx, orphans, ids)
+			return r.o.Ledger.EndRuns(ctx)
+		})
+		if err != nil && ctx.Err() == nil {
+			r.log.Error("housekeeping failed; trying again", "error", err)
+		}
+		if r.o.Retention > 0 && time.Since(pruned) > pruneEvery && err == nil {
+			pruned = time.Now()
+			if err := r.o.Ledger.Prune(ctx, r.o.Ledger.Now().Add(-r.o.Retention)); err != nil && ctx.Err() == nil {
+				r.log.Error("old attempts and runs were not pruned; trying again", "error", err)
+			}
+		}
+		for end := time.Now().Add(pollHouse); time.Now().Before(end); {
+			r.noticeChanges(ctx)
+			rest(ctx, pollDue)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// noticeChanges reads the webhooks anew where another process changed them.
+func (r *Runner) noticeChanges(ctx context.Context) {
+	if len(r.o.Sources) == 0 {
+		return
+	}
+	st, err := r.o.Ledger.Stream(ctx, r.o.Sources[0].Type())
+	if err != nil || st.Generation == r.webhooks().generation {
+		return // where the ledger is away, who needs it waits for it and says so
+	}
+	if _, err := r.refresh(ctx); err != nil && ctx.Err() == nil {
+		r.log.Error("webhooks could not be read", "error", err)
+	}
+	nudge(r.wake)
+}
+
+// logStream logs what keeps streams from being read, once while it stays the same.
+func (r *Runner) logStream(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	r.mu.Lock()
+	said := r.said
+	r.said = text
+	r.mu.Unlock()
+	if text != "" && text != said {
+		r.log.Error("gathering failed", "error", text)
+	}
+}

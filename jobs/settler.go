@@ -1,0 +1,99 @@
+package jobs
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	settleBatch = 256 // with as many waiting behind a batch: the contract's settle buffer of 512
+	settleDelay = 50 * time.Millisecond
+)
+
+// A settler records outcomes in batches: a full one, or what came within settleDelay.
+type settler struct {
+	ledger  Queue
+	wait    *waiter
+	in      chan Outcome
+	open    atomic.Int64                       // outcomes handed over and not settled yet
+	settled func(batch []Outcome, held []bool) // after each batch
+	failed  func(error)                        // an error that waiting does not mend
+	beat    *beat
+}
+
+func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error)) *settler {
+	return &settler{ledger: l, wait: w, in: make(chan Outcome, settleBatch), settled: settled, failed: failed, beat: newBeat()}
+}
+
+// record hands an outcome over; it waits where the ledger does not keep up.
+func (s *settler) record(o Outcome) {
+	s.open.Add(1)
+	s.in <- o
+}
+
+// run settles until in is closed, and then what is left. ctx bounds the last of it: when it ends, what could not be
+// recorded is sent again later.
+func (s *settler) run(ctx context.Context) {
+	batch := make([]Outcome, 0, settleBatch)
+	for {
+		batch = batch[:0]
+		first, ok := s.first()
+		if !ok {
+			return
+		}
+		batch = append(batch, first)
+		timer := time.NewTimer(settleDelay)
+	fill:
+		for len(batch) < settleBatch {
+			select {
+			case o, ok := <-s.in:
+				if !ok {
+					break fill
+				}
+				batch = append(batch, o)
+			case <-timer.C:
+				break fill
+			}
+		}
+		timer.Stop()
+		s.settle(ctx, batch)
+		s.open.Add(-int64(len(batch)))
+	}
+}
+
+// first waits for an outcome, and shows meanwhile that the loop is alive.
+func (s *settler) first() (Outcome, bool) {
+	alive := time.NewTicker(time.Second)
+	defer alive.Stop()
+	for {
+		s.beat.now()
+		select {
+		case o, ok := <-s.in:
+			return o, ok
+		case <-alive.C:
+		}
+	}
+}
+
+// settle records one batch, however long the ledger is away. An error that waiting does not mend is said and tried
+// again too: giving up would leave records leased for as long as this process lives.
+func (s *settler) settle(ctx context.Context, batch []Outcome) {
+	for {
+		var held []bool
+		err := s.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+			held, err = s.ledger.Settle(ctx, batch)
+			return err
+		})
+		if err == nil {
+			s.settled(batch, held)
+			return
+		}
+		s.failed(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
