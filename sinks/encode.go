@@ -1,0 +1,129 @@
+package sinks
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// Why a value cannot be sent; the field's name is put before it. None of them shows the value.
+var (
+	errNotInteger = errors.New("is no integer")
+	errTooLarge   = errors.New("is beyond ±(2^53−1), the integers that JSON receivers read exactly")
+	errYear       = errors.New("lies outside the years 0 to 9999")
+	errKind       = errors.New("has a value of a kind that cannot be sent")
+)
+
+func encodeError(field string, why error) error {
+	return fmt.Errorf("%w: %s %w", jobs.ErrEncode, field, why)
+}
+
+// appendString appends s as JSON.stringify prints it: only what must be escaped is, and what is no UTF-8 becomes
+// U+FFFD.
+func appendString(dst []byte, s string) []byte {
+	if plain(s) {
+		dst = append(dst, '"')
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
+	dst, _ = jsontext.AppendQuote(dst, s) // the error says that U+FFFD was put in, which is what we want
+	return dst
+}
+
+// plain reports whether s is printed as it is: the common case, which AppendQuote would copy first.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them.
+func appendText(dst *[]byte, value any) error {
+	switch v := value.(type) {
+	case nil:
+		*dst = append(*dst, `""`...)
+	case string:
+		*dst = appendString(*dst, v)
+	case int64:
+		*dst = append(*dst, '"')
+		*dst = strconv.AppendInt(*dst, v, 10)
+		*dst = append(*dst, '"')
+	case float64:
+		*dst = append(*dst, '"')
+		*dst = appendNumber(*dst, v)
+		*dst = append(*dst, '"')
+	case bool:
+		*dst = append(*dst, '"')
+		*dst = strconv.AppendBool(*dst, v)
+		*dst = append(*dst, '"')
+	default:
+		return errKind
+	}
+	return nil
+}
+
+// appendNumber appends f as String(f) prints it in JavaScript.
+func appendNumber(dst []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(dst, "NaN"...)
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...)
+	case f == 0:
+		return append(dst, '0') // −0 too
+	}
+	return jsontext.AppendFloat(dst, f, 64)
+}
+
+// maxSafe is Number.MAX_SAFE_INTEGER.
+const maxSafe = 1<<53 - 1
+
+// integer reads a field that is an integer on the wire. NULL and blank text are 0; text may be decimal with nothing
+// but zeros behind the point, as numeric columns come.
+func integer(value any) (int64, error) {
+	var n int64
+	switch v := value.(type) {
+	case nil:
+		return 0, nil
+	case int64:
+		n = v
+	case float64:
+		if v != math.Trunc(v) || math.IsInf(v, 0) || math.IsNaN(v) {
+			return 0, errNotInteger
+		}
+		if math.Abs(v) > maxSafe {
+			return 0, errTooLarge
+		}
+		n = int64(v)
+	case string:
+		s := strings.TrimSpace(v)
+		if s == "" {
+			return 0, nil
+		}
+		if whole, fraction, point := strings.Cut(s, "."); point && strings.Trim(fraction, "0") == "" {
+			s = whole
+		}
+		var err error
+		if n, err = strconv.ParseInt(s, 10, 64); errors.Is(err, strconv.ErrRange) {
+			return 0, errTooLarge
+		} else if err != nil {
+			return 0, errNotInteger
+		}
+	default:
+		return 0, errNotInteger
+	}
+	if n > maxSafe || n < -maxSafe {
+		return 0, errTooLarge
+	}
+	return n, nil
+}

@@ -1,0 +1,226 @@
+package sinks
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// Options of an HTTP sink. The zero value is the strict default.
+type Options struct {
+	Timeout        time.Duration  // for a whole attempt, from dialling to the answer's last byte; 0: 10 s
+	AllowHTTP      bool           // http:// URLs too
+	AllowPrivate   bool           // any address
+	AllowCIDRs     []netip.Prefix // these addresses, besides public ones
+	CAFile         string         // PEM; trusted besides the system's authorities
+	ClientCertFile string         // PEM, with ClientKeyFile: shown to servers that ask
+	ClientKeyFile  string
+	Proxy          string           // http://, https:// or socks5:// URL; "": none, whatever the environment says
+	PerHost        int              // connections kept open to one host; 0: 256
+	Version        string           // of leadrelay, in User-Agent
+	Clock          func() time.Time // for signatures; nil: time.Now
+}
+
+// idleFor is how long an unused connection is kept: below the shortest keep-alive that servers commonly have (2 s),
+// for a POST written to a connection that the server is about to close is a failed attempt.
+const idleFor = 1500 * time.Millisecond
+
+// maxAnswerHeaders bounds an answer's header section, in bytes.
+const maxAnswerHeaders = 64 << 10
+
+// HTTP is the sink that posts to CRMs.
+type HTTP struct {
+	transport *http.Transport
+	guard     *guard // nil: every address is allowed
+	timeout   time.Duration
+	allowHTTP bool
+	userAgent string
+	clock     func() time.Time
+
+	targets     sync.Map // targetKey → *target
+	targetCount atomic.Int64
+}
+
+var _ jobs.Sink = (*HTTP)(nil)
+
+// New makes a sink. Errors name the option that is wrong, by its key in the configuration's http section.
+func New(o Options) (*HTTP, error) {
+	h := &HTTP{timeout: o.Timeout, allowHTTP: o.AllowHTTP, userAgent: "leadrelay/" + o.Version, clock: o.Clock}
+	if h.timeout == 0 {
+		h.timeout = 10 * time.Second
+	}
+	if h.timeout < 0 {
+		return nil, errors.New("timeout: must be positive")
+	}
+	if o.Version == "" {
+		h.userAgent = "leadrelay/dev"
+	}
+	if h.clock == nil {
+		h.clock = time.Now
+	}
+	if o.PerHost <= 0 {
+		o.PerHost = 256
+	}
+	if !o.AllowPrivate {
+		var err error
+		if h.guard, err = newGuard(o.AllowCIDRs); err != nil {
+			return nil, err
+		}
+	}
+	tlsConfig, err := newTLSConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: h.timeout, KeepAlive: 15 * time.Second}
+	h.transport = &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    h.timeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // answers are a few bytes; what comes compressed all the same is read in answer.go
+		MaxIdleConnsPerHost:    o.PerHost,
+		IdleConnTimeout:        idleFor,
+		MaxResponseHeaderBytes: maxAnswerHeaders,
+		// A connection that died in silence would otherwise swallow every later request to its host.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: h.timeout / 2, PingTimeout: h.timeout / 2},
+	}
+	if o.Proxy == "" {
+		if h.guard != nil {
+			dialer.Control = h.guard.control
+		}
+		return h, nil
+	}
+	proxy, err := parseProxy(o.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	// Every dial goes to the proxy, which may be anywhere: it is the operator's. Targets are checked in Push.
+	h.transport.Proxy = http.ProxyURL(proxy)
+	h.transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return errProxyRefused
+		}
+		return nil
+	}
+	return h, nil
+}
+
+func parseProxy(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw) // the error shows the URL, and it may hold a password
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("proxy: write http://host:port")
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return u, nil
+	}
+	return nil, errors.New("proxy: must begin with http://, https:// or socks5://")
+}
+
+func newTLSConfig(o Options) (*tls.Config, error) {
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1024), // connections are not kept for long: see idleFor
+	}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		if c.RootCAs, err = x509.SystemCertPool(); err != nil {
+			c.RootCAs = x509.NewCertPool()
+		}
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM form", o.CAFile)
+		}
+	}
+	if (o.ClientCertFile == "") != (o.ClientKeyFile == "") {
+		return nil, errors.New("client_cert_file and client_key_file: one is set, the other is not")
+	}
+	if o.ClientCertFile != "" {
+		pair, err := tls.LoadX509KeyPair(o.ClientCertFile, o.ClientKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("client_cert_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// Close closes the connections that are idle. Pushes under way go on.
+func (h *HTTP) Close() { h.transport.CloseIdleConnections() }
+
+// Encode gives the body that w's dialect makes of rec: see jobs.Sink.
+func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]byte, error) {
+	d, ok := dialects[w.Dialect]
+	if !ok {
+		return nil, fmt.Errorf("webhook %s: no dialect is called %q", w.ID, w.Dialect)
+	}
+	if rec.Err != nil {
+		return nil, fmt.Errorf("%w: %w", jobs.ErrEncode, rec.Err)
+	}
+	if !rec.Created.IsZero() {
+		created = rec.Created
+	}
+	return d.encode(make([]byte, 0, 512), w, rec, created.UTC())
+}
+
+// RetryAt is the dialect's own retry schedule; nil for a dialect that is not known.
+func (h *HTTP) RetryAt(dialect string) []time.Duration {
+	if d, ok := dialects[dialect]; ok {
+		return d.RetryAt
+	}
+	return nil
+}
+
+// Request makes the request that Push would send at now: headers, signature and body. The error is a
+// *jobs.RefusedError where the webhook cannot be pushed to at all. What it holds is secret: sign key's signature,
+// static headers, URL.
+func (h *HTTP) Request(w *jobs.Webhook, id uuid.UUID, body []byte, now time.Time) (*http.Request, error) {
+	t := h.target(w)
+	if t.refusal != nil {
+		return nil, t.refusal
+	}
+	return t.request(context.Background(), dialects[w.Dialect], id, body, now), nil
+}
+
+func (t *target) request(ctx context.Context, d *Dialect, id uuid.UUID, body []byte, now time.Time) *http.Request {
+	r := new(http.Request).WithContext(ctx)
+	r.Method, r.URL, r.Host = http.MethodPost, t.url, t.host
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	r.Header = make(http.Header, len(t.static)+2)
+	for name, values := range t.static {
+		r.Header[name] = values
+	}
+	d.sign(r.Header, signing{id: id.String(), time: now, body: body, mac: t.mac})
+	r.ContentLength = int64(len(body))
+	r.Body = newBody(body)
+	// Lets the transport take another connection when the first was closed before a byte was written to it.
+	r.GetBody = func() (io.ReadCloser, error) { return newBody(body), nil }
+	return r
+}
+
+type requestBody struct{ bytes.Reader }
+
+func newBody(b []byte) *requestBody {
+	r := new(requestBody)
+	r.Reset(b)
+	return r
+}
+
+func (*requestBody) Close() error { return nil }

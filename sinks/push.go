@@ -1,0 +1,137 @@
+package sinks
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// drainFor is how long the rest of an answer that is already judged by its HTTP status is waited for, so that its
+// connection can be used again.
+const drainFor = 250 * time.Millisecond
+
+// errProxyRefused says that the proxy answered CONNECT with something else than 200.
+var errProxyRefused = errors.New("the proxy refused to connect")
+
+// Push signs, posts and judges the answer: see jobs.Sink. The error is a *jobs.RefusedError with one of the reason
+// codes of this package, or ctx's.
+func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
+	t := h.target(req.Webhook)
+	if t.refusal != nil {
+		again := *t.refusal
+		return jobs.Answer{}, &again
+	}
+	d := dialects[req.Webhook.Dialect]
+	limited, cancel := context.WithTimeout(ctx, h.timeout)
+	defer cancel()
+	way := new(progress)
+	if h.transport.Proxy != nil {
+		if err := h.checkThroughProxy(limited, t); err != nil {
+			return jobs.Answer{}, h.failed(ctx, limited, way, err)
+		}
+	}
+	// The transport itself, not a Client: nothing follows a redirect, keeps a cookie or puts the URL in an error.
+	res, err := h.transport.RoundTrip(t.request(httptrace.WithClientTrace(limited, way.trace()), d, req.ID, req.Body, h.clock()))
+	if err != nil {
+		return jobs.Answer{}, h.failed(ctx, limited, way, err)
+	}
+	defer res.Body.Close()
+	accepted := req.Webhook.Ack
+	if len(accepted) == 0 {
+		accepted = d.Ack
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		drain(res, cancel)
+		return jobs.Answer{}, refused(StatusReason(res.StatusCode), res.StatusCode, "")
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	body, refusal := readAnswer(limited, res, buf)
+	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !any2xx(accepted) {
+		return jobs.Answer{}, ctx.Err()
+	}
+	var word string
+	if refusal == nil {
+		word, refusal = judge(body, accepted)
+	}
+	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: slices.Contains(d.tests, word)}
+	if refusal == nil {
+		return answer, nil
+	}
+	word = mask(word, req.Body, d.public)
+	if any2xx(accepted) {
+		answer.Word = word
+		return answer, nil
+	}
+	refusal.Status, refusal.Word = res.StatusCode, word
+	return jobs.Answer{}, refusal
+}
+
+func any2xx(accepted []string) bool { return len(accepted) == 1 && accepted[0] == jobs.Ack2xx }
+
+// drain reads what is left of an answer nobody wants, a bounded amount for a bounded time.
+func drain(res *http.Response, cancel context.CancelFunc) {
+	if res.ContentLength == 0 || res.ContentLength > maxAnswer {
+		return
+	}
+	timer := time.AfterFunc(drainFor, cancel)
+	defer timer.Stop()
+	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer+1)
+}
+
+// progress is how far a request came, as its trace tells: errors of net/http have few types.
+type progress struct {
+	connected, answering, noTLS atomic.Bool
+}
+
+func (p *progress) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { p.connected.Store(true) },
+		GotFirstResponseByte: func() { p.answering.Store(true) },
+		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { p.noTLS.Store(err != nil) },
+	}
+}
+
+// failed says why a request got no answer. ctx is the caller's, limited the one that ends with the timeout.
+func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var (
+		dns    *net.DNSError
+		op     *net.OpError
+		slow   net.Error
+		dialed = errors.As(err, &op)
+	)
+	switch {
+	case errors.Is(err, errPrivate):
+		return refused(ReasonPrivateAddress, 0, "")
+	case errors.Is(err, errProxyRefused), dialed && (op.Op == "proxyconnect" || op.Op == "socks connect"):
+		return refused(ReasonProxy, 0, "")
+	case errors.As(err, &dns):
+		return refused(ReasonDNS, 0, "")
+	case limited.Err() != nil, errors.As(err, &slow) && slow.Timeout():
+		if !p.connected.Load() {
+			return refused(ReasonTimeout, 0, "No connection to the endpoint came about in time: a firewall may drop the packets.")
+		}
+		return refused(ReasonTimeout, 0, "")
+	case p.noTLS.Load():
+		return refused(ReasonTLS, 0, tlsHint(err))
+	case dialed && op.Op == "dial":
+		return refused(ReasonConnect, 0, "")
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), !p.answering.Load():
+		return refused(ReasonReset, 0, "")
+	default:
+		return refused(ReasonHTTP, 0, "")
+	}
+}

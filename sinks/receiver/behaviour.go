@@ -1,0 +1,193 @@
+package receiver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+type closedKey struct{}
+
+func withClosed(ctx context.Context, closed <-chan struct{}) context.Context {
+	return context.WithValue(ctx, closedKey{}, closed)
+}
+
+// wait ends after d, when the client goes away, or when the Receiver is closed; d below 0 is for ever. It reports
+// whether the whole time passed.
+func wait(r *http.Request, d time.Duration) bool {
+	closed, _ := r.Context().Value(closedKey{}).(<-chan struct{})
+	var after <-chan time.Time
+	if d >= 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		after = t.C
+	}
+	select {
+	case <-after:
+		return true
+	case <-closed:
+	case <-r.Context().Done():
+	}
+	return false
+}
+
+var (
+	success    = []byte(`{"status":"success"}`)
+	jsonHeader = []string{"application/json"}
+)
+
+// Success is the acknowledgement.
+func Success(w http.ResponseWriter, _ *http.Request, req *Request) {
+	req.Acked = true
+	w.Header()["Content-Type"] = jsonHeader
+	_, _ = w.Write(success)
+}
+
+// Body answers 200 with body, which is no acknowledgement.
+func Body(body string) Behaviour {
+	return func(w http.ResponseWriter, _ *http.Request, _ *Request) {
+		w.Header()["Content-Type"] = jsonHeader
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// Status answers with an HTTP status and, where it has a body, one that acknowledges if the status is a 2xx.
+func Status(code int) Behaviour {
+	empty := code == http.StatusNoContent || code == http.StatusResetContent || code == http.StatusNotModified
+	return func(w http.ResponseWriter, r *http.Request, req *Request) {
+		req.Acked = code <= 299 && !empty
+		if code >= 300 && code <= 399 {
+			w.Header().Set("Location", r.URL.Path+"/moved")
+		}
+		w.Header()["Content-Type"] = jsonHeader
+		w.WriteHeader(code)
+		if !empty {
+			_, _ = w.Write(success)
+		}
+	}
+}
+
+// Each answers a record's first request with the first of steps, its second with the second, and so on; the last is
+// for all later ones.
+func Each(steps ...Behaviour) Behaviour {
+	return func(w http.ResponseWriter, r *http.Request, req *Request) {
+		steps[min(max(req.Try, 1), len(steps))-1](w, r, req)
+	}
+}
+
+// ByChatbot answers each chatbot in its own way, and others by otherwise.
+func ByChatbot(of map[string]Behaviour, otherwise Behaviour) Behaviour {
+	return func(w http.ResponseWriter, r *http.Request, req *Request) {
+		if b, ok := of[req.Chatbot]; ok {
+			b(w, r, req)
+			return
+		}
+		otherwise(w, r, req)
+	}
+}
+
+// After answers by b when d has passed.
+func After(d time.Duration, b Behaviour) Behaviour {
+	return func(w http.ResponseWriter, r *http.Request, req *Request) {
+		if wait(r, d) {
+			b(w, r, req)
+		}
+	}
+}
+
+// TestAnswer acknowledges with the word for test requests.
+func TestAnswer(w http.ResponseWriter, r *http.Request, req *Request) {
+	req.Acked = true
+	Body(`{"status":"Success: test request received"}`)(w, r, req)
+}
+
+// hang never answers.
+func hang(_ http.ResponseWriter, r *http.Request, _ *Request) { wait(r, -1) }
+
+// hangBody sends the headers and half a body, and no more.
+func hangBody(w http.ResponseWriter, r *http.Request, _ *Request) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(success)))
+	_, _ = w.Write(success[:8])
+	_ = http.NewResponseController(w).Flush()
+	wait(r, -1)
+}
+
+// slow acknowledges at one byte a second.
+func slow(w http.ResponseWriter, r *http.Request, req *Request) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(success)))
+	for _, b := range success {
+		_, _ = w.Write([]byte{b})
+		_ = http.NewResponseController(w).Flush()
+		if !wait(r, time.Second) {
+			return
+		}
+	}
+	req.Acked = true
+}
+
+// reset breaks the connection off without an answer.
+func reset(w http.ResponseWriter, _ *http.Request, _ *Request) { cut(w, "") }
+
+// resetBody breaks the connection off in the middle of an acknowledgement.
+func resetBody(w http.ResponseWriter, _ *http.Request, _ *Request) {
+	cut(w, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"status\"")
+}
+
+// cut writes raw bytes to the connection and resets it; HTTP/2 has no such thing, there the stream is reset.
+func cut(w http.ResponseWriter, raw string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = io.WriteString(conn, raw)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if raw != "" {
+			time.Sleep(20 * time.Millisecond) // a reset may throw away what the other side has not read
+		}
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// wireBytes answers with raw bytes in place of an HTTP answer, and closes.
+func wireBytes(raw string) Behaviour {
+	return func(w http.ResponseWriter, _ *http.Request, _ *Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(conn, raw)
+		_ = conn.Close()
+	}
+}
+
+// flood answers without an end.
+func flood(w http.ResponseWriter, r *http.Request, _ *Request) {
+	w.Header()["Content-Type"] = jsonHeader
+	_, _ = io.WriteString(w, `{"status":"`)
+	chunk := bytes.Repeat([]byte("success "), 1024)
+	for wait(r, 0) {
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
+}
+
+// gzipped answers 200 with what write makes, compressed whether or not that was asked for.
+func gzipped(write func(io.Writer), acks bool) Behaviour {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	write(z)
+	_ = z.Close()
+	return func(w http.ResponseWriter, _ *http.Request, req *Request) {
+		req.Acked = acks
+		w.Header()["Content-Type"] = jsonHeader
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(b.Bytes())
+	}
+}

@@ -1,0 +1,313 @@
+// Package receiver is leadrelay's test CRM: an http.Handler that verifies signatures over the raw body, counts what
+// comes and what comes twice, and answers well or as badly as it is told. `leadrelay receive`, the demo, the tests
+// and the benchmarks all use it. It keeps no record's content unless it is asked to.
+package receiver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
+)
+
+// Options of a Receiver.
+type Options struct {
+	Dialect    string           // "": sinks.DefaultDialect
+	SignKeys   []jobs.Secret    // any of them verifies; none: signatures are not checked
+	Tolerance  time.Duration    // a signature's time may be this far from now; 0: any
+	Clock      func() time.Time // nil: time.Now
+	Answer     Behaviour        // to what verifies; nil: Success
+	Log        io.Writer        // a line for each request; nil: none
+	ShowBodies bool             // those lines show bodies, which are personal data
+	Keep       int              // the last so many requests are kept with their bodies: see Kept
+	MaxBody    int64            // bytes; a longer body is answered 413; 0: 16 MiB
+	MaxIDs     int              // ids told apart; beyond, all others count as new; 0: 5 million
+}
+
+// A Behaviour answers one request. It sets Acked when its answer is an acknowledgement.
+type Behaviour func(w http.ResponseWriter, r *http.Request, req *Request)
+
+// A Request is what came.
+type Request struct {
+	At      time.Time
+	ID      string // X-Webhook-Id
+	Chatbot string // SerialNumber
+	Type    string
+	Header  http.Header
+	Body    []byte // only valid while it is answered, unless it is kept
+	Try     int    // how often this id has come by now, 1 for the first time
+	Err     error  // why it does not verify; then it is answered 401
+	Acked   bool   // it was answered with an acknowledgement
+}
+
+// Counts are what came so far. A request that does not verify counts in Requests and Unverified alone.
+type Counts struct {
+	Requests   int `json:"requests"`
+	Unique     int `json:"unique"`     // different X-Webhook-Ids
+	Duplicates int `json:"duplicates"` // that came after their id had been acknowledged
+	Acked      int `json:"acked"`      // ids acknowledged at least once
+	Refused    int `json:"refused"`    // verified requests that were not acknowledged
+	Unverified int `json:"unverified"`
+}
+
+// Most chatbots that are counted apart; a CRM that anyone can reach must not be filled up by inventing them.
+const maxChatbots = 10_000
+
+// A Receiver is the test CRM. Its methods are safe for concurrent use.
+type Receiver struct {
+	options  Options
+	verifier *sinks.Verifier
+	closed   chan struct{}
+	bodies   sync.Pool
+
+	mu       sync.Mutex
+	ids      map[uuid.UUID]seen
+	total    Counts
+	chatbots map[string]*Counts
+	kept     []Request
+	next     int // of kept, where the next goes once it is full
+	last     error
+}
+
+// seen is what is known of one id.
+type seen struct {
+	tries uint32
+	acked bool
+}
+
+// New makes a Receiver. Close it to end answers that hang.
+func New(o Options) (*Receiver, error) {
+	if o.Dialect == "" {
+		o.Dialect = sinks.DefaultDialect
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Answer == nil {
+		o.Answer = Success
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = 16 << 20
+	}
+	if o.MaxIDs == 0 {
+		o.MaxIDs = 5_000_000
+	}
+	r := &Receiver{options: o, closed: make(chan struct{}), ids: map[uuid.UUID]seen{}, chatbots: map[string]*Counts{}}
+	r.bodies.New = func() any { return new(bytes.Buffer) }
+	if len(o.SignKeys) > 0 {
+		var err error
+		if r.verifier, err = sinks.NewVerifier(o.Dialect, o.SignKeys, o.Tolerance); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Close ends the answers that hang. Call it once.
+func (r *Receiver) Close() { close(r.closed) }
+
+// Counts returns what came so far, of all chatbots.
+func (r *Receiver) Counts() Counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
+
+// ByChatbot returns what came so far, by chatbot.
+func (r *Receiver) ByChatbot() map[string]Counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[string]Counts, len(r.chatbots))
+	for name, c := range maps.All(r.chatbots) {
+		all[name] = *c
+	}
+	return all
+}
+
+// Kept returns the requests that are kept, oldest first.
+func (r *Receiver) Kept() []Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append(append([]Request(nil), r.kept[r.next:]...), r.kept[:r.next]...)
+}
+
+// Unverified returns why the last request that did not verify did not; nil where all did.
+func (r *Receiver) Unverified() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// errNoID says that a request names no delivery: nothing can be told apart without it.
+var errNoID = errors.New("no X-Webhook-Id, or it is no UUID")
+
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	if hr.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "this is a test CRM: POST to it", http.StatusMethodNotAllowed)
+		return
+	}
+	buf := r.bodies.Get().(*bytes.Buffer)
+	defer r.bodies.Put(buf)
+	buf.Reset()
+	if _, err := buf.ReadFrom(http.MaxBytesReader(w, hr.Body, r.options.MaxBody)); err != nil {
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, "the body could not be read", status)
+		return
+	}
+	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes()}
+	req.Chatbot, req.Type = subject(req.Body)
+	id, err := uuid.Parse(req.ID)
+	if err != nil {
+		req.Err = errNoID
+	}
+	if r.verifier != nil && req.Err == nil {
+		req.Err = r.verifier.Verify(hr.Header, req.Body, req.At)
+	}
+	r.arrived(id, &req)
+	if req.Err != nil {
+		r.log(&req)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"status":"error"}`)
+		return
+	}
+	// Whatever a behaviour does, even a panic that resets the connection, the request is counted and printed.
+	defer func() {
+		r.answered(id, &req)
+		r.log(&req)
+	}()
+	r.options.Answer(w, hr.WithContext(withClosed(hr.Context(), r.closed)), &req)
+}
+
+// subject reads SerialNumber and Type, which come first; "" where they do not.
+func subject(body []byte) (chatbot, typ string) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return "", ""
+	}
+	for range 2 {
+		name, err := d.ReadToken()
+		if err != nil || name.Kind() != '"' {
+			return chatbot, typ
+		}
+		key := name.String()
+		value, err := d.ReadToken()
+		if err != nil || value.Kind() != '"' {
+			return chatbot, typ
+		}
+		switch key {
+		case "SerialNumber":
+			chatbot = value.String()
+		case "Type":
+			typ = value.String()
+		}
+	}
+	return chatbot, typ
+}
+
+// arrived counts a request before it is answered, and says how often its id has come.
+func (r *Receiver) arrived(id uuid.UUID, req *Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := r.chatbot(req.Chatbot)
+	r.total.Requests++
+	of.Requests++
+	if req.Err != nil {
+		r.total.Unverified++
+		of.Unverified++
+		r.last = req.Err
+		return
+	}
+	s, known := r.ids[id]
+	if !known {
+		r.total.Unique++
+		of.Unique++
+	}
+	if s.acked {
+		r.total.Duplicates++
+		of.Duplicates++
+	}
+	s.tries++
+	req.Try = int(s.tries)
+	if known || len(r.ids) < r.options.MaxIDs {
+		r.ids[id] = s
+	}
+}
+
+// answered counts what became of a verified request, and keeps it where that is wanted.
+func (r *Receiver) answered(id uuid.UUID, req *Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := r.chatbot(req.Chatbot)
+	if !req.Acked {
+		r.total.Refused++
+		of.Refused++
+	} else if s, known := r.ids[id]; !s.acked {
+		r.total.Acked++
+		of.Acked++
+		if s.acked = true; known {
+			r.ids[id] = s
+		}
+	}
+	if r.options.Keep == 0 {
+		return
+	}
+	kept := *req
+	kept.Body, kept.Header = bytes.Clone(req.Body), req.Header.Clone()
+	if len(r.kept) < r.options.Keep {
+		r.kept = append(r.kept, kept)
+		return
+	}
+	r.kept[r.next] = kept
+	r.next = (r.next + 1) % len(r.kept)
+}
+
+// chatbot returns the counts of one chatbot; those of too many are counted together.
+func (r *Receiver) chatbot(name string) *Counts {
+	c, ok := r.chatbots[name]
+	if !ok {
+		if len(r.chatbots) >= maxChatbots {
+			name = "(others)"
+		}
+		if c, ok = r.chatbots[name]; !ok {
+			c = new(Counts)
+			r.chatbots[name] = c
+		}
+	}
+	return c
+}
+
+func (r *Receiver) log(req *Request) {
+	if r.options.Log == nil {
+		return
+	}
+	said := "acknowledged"
+	switch {
+	case req.Err != nil:
+		said = "401: " + req.Err.Error()
+	case !req.Acked:
+		said = "not acknowledged"
+	}
+	line := fmt.Appendf(nil, "%s %q chatbot=%q id=%q try=%d %s", req.At.UTC().Format("15:04:05.000"), req.Type, req.Chatbot, req.ID, req.Try, said)
+	if r.options.ShowBodies {
+		line = append(append(line, ' '), bytes.ReplaceAll(req.Body, []byte("\n"), []byte(" "))...)
+	}
+	line = append(line, '\n')
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, _ = r.options.Log.Write(line)
+}

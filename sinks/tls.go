@@ -1,0 +1,31 @@
+package sinks
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+)
+
+// tlsHint says what is wrong with a handshake where its error has a type.
+func tlsHint(err error) string {
+	var (
+		plain     tls.RecordHeaderError
+		name      x509.HostnameError
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		alert     tls.AlertError
+	)
+	switch {
+	case errors.As(err, &plain):
+		return "The port does not speak TLS: use the https port."
+	case errors.As(err, &name):
+		return "The server's certificate is for another host name."
+	case errors.As(err, &authority):
+		return "The server's certificate comes from an unknown authority, or its chain lacks the intermediate certificate."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "The server's certificate has expired, or is not valid yet."
+	case errors.As(err, &alert):
+		return "The server broke off the TLS handshake; it may ask for a client certificate."
+	}
+	return ""
+}

@@ -1,0 +1,156 @@
+package sinks
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// Why a request does not verify. All of them wrap ErrSignature.
+var (
+	ErrSignature          = errors.New("the signature does not verify")
+	ErrSignatureMissing   = fmt.Errorf("%w: the request has no signature header", ErrSignature)
+	ErrSignatureMalformed = fmt.Errorf("%w: the header is not t=UNIXSECONDS,v1=HEX", ErrSignature)
+	ErrSignatureMismatch  = fmt.Errorf("%w: another key signed it, or the body is not the one that was signed", ErrSignature)
+	ErrSignatureTime      = fmt.Errorf("%w: it is right, but its time is too far from now", ErrSignature)
+)
+
+// What a signature header may hold at most: far more than any rotation of keys needs, and little to compare.
+const (
+	maxSignatureHeader = 4 << 10
+	maxSignatures      = 16
+)
+
+// A Verifier checks requests of one dialect. It is safe for concurrent use.
+type Verifier struct {
+	dialect   *Dialect
+	macs      []*mac
+	tolerance time.Duration
+}
+
+// NewVerifier makes a Verifier that accepts requests signed with any of keys, no longer than tolerance ago or ahead;
+// with a tolerance of 0 the time is not looked at, so that a request can be replayed for ever.
+func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*Verifier, error) {
+	d, ok := dialects[dialect]
+	if !ok {
+		return nil, fmt.Errorf("no dialect is called %q", dialect)
+	}
+	if len(keys) == 0 || !d.Signed {
+		return nil, errors.New("a verifier needs a signed dialect and a sign key")
+	}
+	v := &Verifier{dialect: d, tolerance: tolerance}
+	for _, k := range keys {
+		if k == "" {
+			return nil, errors.New("a sign key is empty")
+		}
+		v.macs = append(v.macs, newMAC(k))
+	}
+	return v, nil
+}
+
+// Verify checks a request's headers against its body as it came over the wire. Errors wrap ErrSignature.
+func (v *Verifier) Verify(h http.Header, body []byte, now time.Time) error {
+	return v.dialect.verify(h, body, v.macs, now, v.tolerance)
+}
+
+// Verify checks one request: see NewVerifier and Verifier.Verify.
+func Verify(dialect string, h http.Header, body []byte, keys []jobs.Secret, now time.Time, tolerance time.Duration) error {
+	v, err := NewVerifier(dialect, keys, tolerance)
+	if err != nil {
+		return err
+	}
+	return v.Verify(h, body, now)
+}
+
+// verifySmarterbot accepts any of the header's v1, in constant time: while a key is rotated there are two. The time
+// is judged last, so that ErrSignatureTime means that nothing else is wrong.
+func verifySmarterbot(h http.Header, body []byte, macs []*mac, now time.Time, tolerance time.Duration) error {
+	values := h.Values(SignatureHeader)
+	switch len(values) {
+	case 0:
+		return ErrSignatureMissing
+	case 1:
+	default:
+		return ErrSignatureMalformed
+	}
+	stamp, signatures, err := parseSignature(values[0])
+	if err != nil {
+		return err
+	}
+	at, err := strconv.ParseInt(stamp, 10, 64)
+	if err != nil {
+		return ErrSignatureMalformed
+	}
+	matched := false
+	for _, m := range macs {
+		want := m.sum([]byte(stamp), dot, body)
+		for i := range signatures {
+			if hmac.Equal(want[:], signatures[i][:]) {
+				matched = true
+			}
+		}
+	}
+	if !matched {
+		return ErrSignatureMismatch
+	}
+	if tolerance > 0 {
+		if age := now.Sub(time.Unix(at, 0)); age > tolerance || age < -tolerance {
+			return ErrSignatureTime
+		}
+	}
+	return nil
+}
+
+// parseSignature reads t and every v1 of a signature header. Parts of other names are left for later versions; a t
+// that is there twice, or is no plain number, is refused, because its text is what was signed.
+func parseSignature(header string) (stamp string, signatures [][sha256.Size]byte, err error) {
+	if len(header) > maxSignatureHeader {
+		return "", nil, ErrSignatureMalformed
+	}
+	for part := range strings.SplitSeq(header, ",") {
+		name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
+		switch {
+		case !ok:
+			return "", nil, ErrSignatureMalformed
+		case name == "t":
+			if stamp != "" || !unixSeconds(value) {
+				return "", nil, ErrSignatureMalformed
+			}
+			stamp = value
+		case name == "v1":
+			var sum [sha256.Size]byte
+			if len(signatures) == maxSignatures || len(value) != hex.EncodedLen(len(sum)) {
+				return "", nil, ErrSignatureMalformed
+			}
+			if _, err := hex.Decode(sum[:], []byte(value)); err != nil {
+				return "", nil, ErrSignatureMalformed
+			}
+			signatures = append(signatures, sum)
+		}
+	}
+	if stamp == "" || len(signatures) == 0 {
+		return "", nil, ErrSignatureMalformed
+	}
+	return stamp, signatures, nil
+}
+
+// unixSeconds reports whether s is a time that Sign could have written: ASCII digits, not more than a few.
+func unixSeconds(s string) bool {
+	if s == "" || len(s) > 12 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
