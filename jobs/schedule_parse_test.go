@@ -126,11 +126,12 @@ func TestScheduleKeySaysAll(t *testing.T) {
 		if again.Key() != s.Key() {
 			t.Fatalf("the key %q reads as %q", s.Key(), again.Key())
 		}
-		at, other := drawTime(t), time.Time{}
-		for range 20 {
-			if at, other = s.Next(at), again.Next(at); !at.Equal(other) {
-				t.Fatalf("key %q: %v and %v", s.Key(), at, other)
+		for at, i := drawTime(t), 0; i < 20; i++ {
+			next := s.Next(at)
+			if other := again.Next(at); !other.Equal(next) {
+				t.Fatalf("after %v the schedule %q fires at %v, and the one that its key says at %v", at, s.Key(), next, other)
 			}
+			at = next
 		}
 	})
 }
