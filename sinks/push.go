@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -68,13 +69,21 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	if refusal == nil {
 		return answer, nil
 	}
-	word = mask(word, req.Body, d.public)
+	if !knownWord(word, accepted) && !knownWord(word, d.Ack) {
+		word = mask(word, req.Body, d.public)
+	}
 	if any2xx(accepted) {
 		answer.Word = word
 		return answer, nil
 	}
 	refusal.Status, refusal.Word = res.StatusCode, word
 	return jobs.Answer{}, refusal
+}
+
+// knownWord reports whether word is, but for case and spaces, one that is configured: it tells nothing of a record
+// that happens to hold it too, and people need to see what is wrong with it.
+func knownWord(word string, words []string) bool {
+	return slices.ContainsFunc(words, func(known string) bool { return strings.EqualFold(strings.TrimSpace(word), known) })
 }
 
 func any2xx(accepted []string) bool { return len(accepted) == 1 && accepted[0] == jobs.Ack2xx }
@@ -129,7 +138,8 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 		return refused(ReasonTLS, 0, tlsHint(err))
 	case dialed && op.Op == "dial":
 		return refused(ReasonConnect, 0, "")
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), !p.answering.Load():
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF), !p.answering.Load():
 		return refused(ReasonReset, 0, "")
 	default:
 		return refused(ReasonHTTP, 0, "")

@@ -289,7 +289,7 @@ func TestDialects(t *testing.T) {
 	}
 	w := webhook("https://crm.example.com/")
 	w.Dialect = "nosuch"
-	if _, err := h.Encode(w, example(), time.Now()); err == nil || errors.Is(err, jobs.ErrEncode) {
+	if _, err := h.Encode(w, example(), time.Now()); err != nil {
 		t.Errorf("an unknown dialect is no fault of the record: %v", err)
 	}
 	if _, err := h.Push(t.Context(), jobs.Request{Webhook: w}); reason(err) != ReasonDialect {
