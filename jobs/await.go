@@ -13,19 +13,23 @@ import (
 type waiter struct {
 	log         *slog.Logger
 	unavailable func(error) bool
+	patience    time.Duration // 0: for ever
 
 	mu      sync.Mutex
 	waiting map[string]int // what is waited for → by how many
 }
 
-func newWaiter(log *slog.Logger, unavailable func(error) bool) *waiter {
-	return &waiter{log: log, unavailable: unavailable, waiting: map[string]int{}}
+func newWaiter(log *slog.Logger, unavailable func(error) bool, patience time.Duration) *waiter {
+	return &waiter{log: log, unavailable: unavailable, patience: patience, waiting: map[string]int{}}
 }
 
 // do calls f until it succeeds, fails with an error that waiting does not mend, or ctx ends. what names the database.
 func (w *waiter) do(ctx context.Context, what string, f func(context.Context) error) error {
 	away := false
 	backoff := retry.WithJitterPercent(20, retry.WithCappedDuration(5*time.Second, retry.NewExponential(100*time.Millisecond)))
+	if w.patience > 0 {
+		backoff = retry.WithMaxDuration(w.patience, backoff)
+	}
 	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
 		err := f(ctx)
 		if err == nil || !w.unavailable(err) || ctx.Err() != nil {

@@ -86,7 +86,7 @@ func (p *pool) grant(wanted, got map[string]int, patience time.Duration) (wait b
 		q.reserved += give
 		p.places += give
 		got[webhook] += give
-		if give < n && q.running > 0 && time.Since(q.moved) < patience {
+		if give < n && q.running+len(q.jobs) > 0 && time.Since(q.moved) < patience {
 			wait = true
 		}
 		p.tidy(q)

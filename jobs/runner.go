@@ -26,6 +26,7 @@ type Options struct {
 	PerWebhook  int           // requests under way for one webhook
 	GiveUpAfter time.Duration // 0: never
 	Retention   time.Duration // of attempts and runs; 0: for ever
+	Patience    time.Duration // how long a database that is away is waited for; 0: for ever
 	Grace       time.Duration // how long requests under way may take to end when the runner stops; default 15s
 	LeaseTTL    time.Duration // default 30s
 	SourcePoll  time.Duration // how often immediate mode looks when nothing wakes it; default 10s
@@ -79,7 +80,7 @@ func NewRunner(o Options) *Runner {
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(),
 		lastFire: map[string]time.Time{},
 	}
-	r.wait = newWaiter(o.Log, o.Unavailable)
+	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
 	r.settler = newSettler(o.Ledger, r.wait, r.settled, func(err error) { r.log.Error("outcomes could not be recorded; trying again", "error", err) })
 	for _, s := range o.Sources {
@@ -90,8 +91,8 @@ func NewRunner(o Options) *Runner {
 }
 
 // Serve gathers on schedule and at once, pushes and retries until ctx ends. Then it takes no more, waits for the
-// requests under way, at most Options.Grace, records them and returns nil.
-func (r *Runner) Serve(ctx context.Context) error {
+// requests under way, at most Options.Grace, records them and returns nil. It calls ready when its loops run.
+func (r *Runner) Serve(ctx context.Context, ready func()) error {
 	r.serving = true
 	return r.session(ctx, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
@@ -100,6 +101,7 @@ func (r *Runner) Serve(ctx context.Context) error {
 		for _, s := range r.o.Sources {
 			g.Go(func() error { return r.follow(ctx, s) })
 		}
+		ready()
 		err := g.Wait()
 		r.chores.Wait()
 		return err

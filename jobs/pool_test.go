@@ -1,0 +1,198 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func jobFor(webhook string) job { return job{delivery: Delivery{Key: Key{Webhook: webhook}}} }
+
+func fill(p *pool, webhook string, n int) {
+	p.force(webhook, n)
+	jobs := make([]job, n)
+	for i := range jobs {
+		jobs[i] = jobFor(webhook)
+	}
+	p.put(jobs)
+}
+
+func TestPoolTakesTurns(t *testing.T) {
+	p := newPool(2, 100, 1000)
+	fill(p, "huge", 50)
+	fill(p, "small", 2)
+	var order []string
+	for range 4 {
+		j, _ := p.next()
+		order = append(order, j.delivery.Webhook)
+	}
+	if diff := cmp.Diff([]string{"huge", "small", "huge", "small"}, order); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+	if len(p.turns) != 0 {
+		t.Error("huge is at its cap and still has a turn")
+	}
+	p.done("huge")
+	if j, _ := p.next(); j.delivery.Webhook != "huge" {
+		t.Errorf("next after a slot came free is %q's", j.delivery.Webhook)
+	}
+}
+
+func TestPoolReserveDoesNotWaitForAStuckWebhook(t *testing.T) {
+	p := newPool(1, 10, 100)
+	fill(p, "stuck", 10)
+	if _, ok := p.next(); !ok { // one request under way, that never ends
+		t.Fatal("no job")
+	}
+	p.queues["stuck"].moved = time.Now().Add(-time.Hour)
+	fill(p, "stuck", 1)
+	began := time.Now()
+	got := p.reserve(context.Background(), map[string]int{"stuck": 5, "other": 5}, 10*time.Second)
+	if diff := cmp.Diff(map[string]int{"stuck": 0, "other": 5}, got); diff != "" {
+		t.Errorf("places (-want +got):\n%s", diff)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("waited %v for a queue that does not move", took)
+	}
+}
+
+func TestPoolReserveWaitsForAQueueThatMoves(t *testing.T) {
+	p := newPool(4, 4, 100)
+	fill(p, "busy", 4)
+	go func() {
+		for {
+			j, ok := p.next()
+			if !ok {
+				return
+			}
+			time.Sleep(time.Millisecond)
+			p.done(j.delivery.Webhook)
+		}
+	}()
+	defer p.close()
+	if got := p.reserve(context.Background(), map[string]int{"busy": 4}, 10*time.Second)["busy"]; got != 4 {
+		t.Errorf("got %d of 4 places", got)
+	}
+}
+
+// TestPoolCounts: whatever is done in whatever order, places add up and no cap is passed.
+func TestPoolCounts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const perWebhook, queueLimit, totalLimit = 2, 5, 12
+		p := newPool(perWebhook, queueLimit, totalLimit)
+		webhook := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+		reserved, running, queued := map[string]int{}, map[string]int{}, map[string]int{}
+		t.Repeat(map[string]func(*rapid.T){
+			"reserve": func(t *rapid.T) {
+				w, n := webhook.Draw(t, "webhook"), rapid.IntRange(1, 7).Draw(t, "n")
+				reserved[w] += p.reserve(context.Background(), map[string]int{w: n}, 0)[w]
+			},
+			"put": func(t *rapid.T) {
+				if w := webhook.Draw(t, "webhook"); reserved[w] > 0 {
+					p.put([]job{jobFor(w)})
+					reserved[w]--
+					queued[w]++
+				}
+			},
+			"unreserve": func(t *rapid.T) {
+				if w := webhook.Draw(t, "webhook"); reserved[w] > 0 {
+					p.unreserve(map[string]int{w: 1})
+					reserved[w]--
+				}
+			},
+			"next": func(t *rapid.T) {
+				if len(p.turns) == 0 {
+					return
+				}
+				j, _ := p.next()
+				queued[j.delivery.Webhook]--
+				running[j.delivery.Webhook]++
+			},
+			"done": func(t *rapid.T) {
+				if w := webhook.Draw(t, "webhook"); running[w] > 0 {
+					p.done(w)
+					running[w]--
+				}
+			},
+			"": func(t *rapid.T) {
+				places := 0
+				for _, w := range []string{"a", "b", "c", "d"} {
+					places += reserved[w] + running[w] + queued[w]
+					if running[w] > perWebhook {
+						t.Fatalf("%s has %d requests under way", w, running[w])
+					}
+					if queued[w]+reserved[w] > queueLimit {
+						t.Fatalf("%s has %d places", w, queued[w]+reserved[w])
+					}
+					if queued[w] > 0 && running[w] < perWebhook && !p.queues[w].inTurns {
+						t.Fatalf("%s has a job and a free slot, and no turn", w)
+					}
+				}
+				if places != p.places || places > totalLimit {
+					t.Fatalf("%d places taken, the pool counts %d of %d", places, p.places, totalLimit)
+				}
+				if p.idle() != (places == 0) {
+					t.Fatalf("idle is %v with %d places taken", p.idle(), places)
+				}
+			},
+		})
+	})
+}
+
+func TestPoolUnderWorkers(t *testing.T) {
+	p := newPool(3, 50, 200)
+	var mu sync.Mutex
+	seen, running, most := map[string]int{}, map[string]int{}, 0
+	var workers sync.WaitGroup
+	for range 16 {
+		workers.Go(func() {
+			for {
+				j, ok := p.next()
+				if !ok {
+					return
+				}
+				w := j.delivery.Webhook
+				mu.Lock()
+				running[w]++
+				most = max(most, running[w])
+				mu.Unlock()
+				time.Sleep(50 * time.Microsecond)
+				mu.Lock()
+				running[w]--
+				seen[w]++
+				mu.Unlock()
+				p.done(w)
+			}
+		})
+	}
+	want := map[string]int{}
+	for round := range 20 {
+		wanted := map[string]int{}
+		for w := range 5 {
+			wanted[fmt.Sprint("w", w)] = round
+		}
+		got := p.reserve(context.Background(), wanted, time.Second)
+		for w, n := range got {
+			want[w] += n
+			for range n {
+				p.put([]job{jobFor(w)})
+			}
+		}
+	}
+	for !p.idle() {
+		time.Sleep(time.Millisecond)
+	}
+	p.close()
+	workers.Wait()
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("jobs done (-want +got):\n%s", diff)
+	}
+	if most > 3 {
+		t.Errorf("%d requests under way for one webhook, the cap is 3", most)
+	}
+}
