@@ -22,12 +22,14 @@ const (
 // sent (the strings and numbers of body, but for the public top-level members) blotted out, whole or in part, in
 // whatever case; so is everything with an @ in it. It rather blots out a harmless word than keep a name.
 func mask(word string, body []byte, public []string) string {
-	runes := []rune(strings.ToValidUTF8(word, "\uFFFD"))
+	runes := []rune(word)
 	if len(runes) > maskWindow {
 		runes = runes[:maskWindow]
 	}
-	if len(runes) == 0 {
-		return ""
+	for i, r := range runes {
+		if !unicode.IsPrint(r) {
+			runes[i] = ' '
+		}
 	}
 	m := masker{runes: runes, folded: fold(runes), hidden: make([]bool, len(runes))}
 	for _, value := range values(body, public) {
@@ -42,10 +44,13 @@ type masker struct {
 	hidden        []bool
 }
 
+// fold makes what is compared alike in case and in what is not printed.
 func fold(runes []rune) []rune {
 	folded := make([]rune, len(runes))
 	for i, r := range runes {
-		folded[i] = unicode.ToLower(unicode.ToUpper(r))
+		if folded[i] = ' '; unicode.IsPrint(r) {
+			folded[i] = unicode.ToLower(unicode.ToUpper(r))
+		}
 	}
 	return folded
 }
@@ -167,10 +172,8 @@ func (m *masker) String() string {
 			if i == 0 || !m.hidden[i-1] {
 				b.WriteString(maskedRunes)
 			}
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
 		default:
-			b.WriteByte(' ')
+			b.WriteRune(r)
 		}
 	}
 	return b.String()
