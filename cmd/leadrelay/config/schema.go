@@ -1,0 +1,42 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// schema is every key there is, by the mapping that holds it; [] stands for each entry of a list.
+var schema = map[string][]string{
+	"": {
+		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "push", "http", "admin",
+		"give_up_after", "retention",
+	},
+	"streams[]": {
+		"type", "table", "query", "id", "chatbot", "created", "created_zone", "fields", "where", "settle", "cursor",
+		"gap_keep", "lookback",
+	},
+	"streams[].fields.*": {"const"},
+	"webhooks[]": {
+		"id", "chatbot", "url", "sign_key", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
+		"headers", "from", "description",
+	},
+	"push":  {"workers", "per_webhook"},
+	"http":  {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
+	"admin": {"listen"},
+}
+
+// elsewhere says where a key that is unknown in one mapping is known, "" where nowhere.
+func elsewhere(key, here string) string {
+	var places []string
+	for place, keys := range schema {
+		if place == here || !slices.Contains(keys, key) {
+			continue
+		}
+		if place == "" {
+			place = "the top level"
+		}
+		places = append(places, place)
+	}
+	slices.Sort(places)
+	return strings.Join(places, " or ")
+}
