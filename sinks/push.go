@@ -117,15 +117,15 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 		return ctx.Err()
 	}
 	var (
-		dns    *net.DNSError
-		op     *net.OpError
-		slow   net.Error
-		dialed = errors.As(err, &op)
+		dns  *net.DNSError
+		slow net.Error
+		op   = new(net.OpError)
 	)
+	errors.As(err, &op)
 	switch {
 	case errors.Is(err, errPrivate):
 		return refused(ReasonPrivateAddress, 0, "")
-	case errors.Is(err, errProxyRefused), dialed && (op.Op == "proxyconnect" || op.Op == "socks connect"):
+	case errors.Is(err, errProxyRefused), op.Op == "proxyconnect", op.Op == "socks connect":
 		return refused(ReasonProxy, 0, "")
 	case errors.As(err, &dns):
 		return refused(ReasonDNS, 0, "")
@@ -134,9 +134,9 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 			return refused(ReasonTimeout, 0, "No connection to the endpoint came about in time: a firewall may drop the packets.")
 		}
 		return refused(ReasonTimeout, 0, "")
-	case p.noTLS.Load():
+	case p.noTLS.Load(), op.Op == tlsAlert, op.Op == "local error": // TLS 1.3 servers judge our certificate after the handshake
 		return refused(ReasonTLS, 0, tlsHint(err))
-	case dialed && op.Op == "dial":
+	case op.Op == "dial":
 		return refused(ReasonConnect, 0, "")
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
 		errors.Is(err, io.ErrUnexpectedEOF), !p.answering.Load():

@@ -4,7 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 )
+
+// tlsAlert is the Op of crypto/tls's errors for alerts that the server sent; the alert itself has no type of its own.
+const tlsAlert = "remote error"
 
 // tlsHint says what is wrong with a handshake where its error has a type.
 func tlsHint(err error) string {
@@ -13,7 +17,7 @@ func tlsHint(err error) string {
 		name      x509.HostnameError
 		authority x509.UnknownAuthorityError
 		invalid   x509.CertificateInvalidError
-		alert     tls.AlertError
+		op        *net.OpError
 	)
 	switch {
 	case errors.As(err, &plain):
@@ -24,7 +28,7 @@ func tlsHint(err error) string {
 		return "The server's certificate comes from an unknown authority, or its chain lacks the intermediate certificate."
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "The server's certificate has expired, or is not valid yet."
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == tlsAlert:
 		return "The server broke off the TLS handshake; it may ask for a client certificate."
 	}
 	return ""
