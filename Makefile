@@ -1,0 +1,38 @@
+# The commands of this repository; `make` lists them. They need Go and make. `make test` runs PostgreSQL, Node, a C
+# compiler (for -race) and systemd's tools besides, and installs those where it may: see .ci/needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: demo test build bench lint help needs
+
+# How long each Go benchmark runs: make bench BENCHTIME=5s.
+BENCHTIME ?= 1s
+
+demo: build ## see leads and appointments pushed, refused, retried and acknowledged, on this machine alone
+	@bin/leadrelay demo
+
+test: needs ## run all tests, on real databases and with the race detector
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+# A static binary; git is asked for its version where there is git.
+build: ## build bin/leadrelay
+	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$$version" -o bin/leadrelay ./cmd/leadrelay
+
+# The parts first. The whole is not a matter of nanoseconds: one pass over its records beside a bare HTTP client.
+bench: needs ## measure the parts, then the whole way from table to CRM
+	go test -run '^$$' -bench . -skip EndToEnd -benchmem -benchtime $(BENCHTIME) ./...
+	go test -run '^$$' -bench EndToEnd -benchtime 1x -timeout 15m ./cmd/leadrelay
+
+lint: ## check formatting (gofumpt), go vet and staticcheck
+	@unformatted=$$(go tool gofumpt -l cmd jobs sinks sources systemd); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted by gofumpt (go tool gofumpt -w FILE):\n%s\n' "$$unformatted" >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+needs:
+	@.ci/needs
