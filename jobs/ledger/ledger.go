@@ -1,0 +1,111 @@
+// Package ledger keeps what is owed and what became of it in PostgreSQL or SQLite, behind one type and with one set
+// of statements.
+//
+// # Who holds what
+//
+// A process has one row in leases; what it sends refers to that row, and every outcome is fenced by it. A webhook's
+// pending deliveries are changed only by who holds the webhook's row in due, so a claim, a run that begins and a
+// release never see each other half done. Rows are locked in one order everywhere: registry, lease, stream,
+// subscription, deliveries that are entered or sending, tallies, due, deliveries that are pending, runs; within a
+// table by key. What deadlocks all the same is tried again.
+//
+// # Promises to those who read the source
+//
+// No statement names a column with a record's content, since there is none. Errors name ids, never values.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+var (
+	// ErrNoLedger says that there is no ledger at the address and that Options.Create was not given.
+	ErrNoLedger = errors.New("no ledger there yet; `leadrelay serve`, `run-now` and `webhook add` make one")
+	// ErrNewer says that a newer leadrelay has changed the ledger's tables.
+	ErrNewer = errors.New("the ledger was made by a newer leadrelay: install that version or a later one")
+	// ErrNotLedger says that the SQLite file holds other tables.
+	ErrNotLedger = errors.New("the file is a database of something else: give the ledger a file of its own")
+)
+
+// An OwnerError says that a ledger's file belongs to another user: opening it would leave files there that its owner
+// cannot use. Run the command as Owner.
+type OwnerError struct {
+	Path  string
+	Owner string // the user's name, or number where it has none
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("the ledger %s belongs to the user %s: run this as %[2]s", e.Path, e.Owner)
+}
+
+// Options of Open.
+type Options struct {
+	// Clock is the ledger's clock; nil: the real one, on PostgreSQL the server's.
+	Clock func() time.Time
+	// Create makes a SQLite file or PostgreSQL tables that are not there yet. Without it they are ErrNoLedger.
+	Create bool
+	// Connections to PostgreSQL at most; 0: 8.
+	Connections int
+}
+
+// A Ledger is a jobs.Ledger over PostgreSQL or SQLite. Its methods may be called from several goroutines.
+type Ledger struct {
+	lite  bool
+	write *sql.DB // SQLite: one connection
+	read  *sql.DB // PostgreSQL: the same as write
+	clock func() time.Time
+	stop  func()
+
+	writing, reading []*sql.Stmt // by statement.number; the same on PostgreSQL
+	doubts           doubts
+}
+
+var _ jobs.Ledger = (*Ledger)(nil)
+
+// Open opens the ledger at dsn, `sqlite:PATH` or `postgres://…`, and brings its tables up to date. On PostgreSQL they
+// are in the schema leadrelay, or in the one that the address names with search_path. Errors are ErrNoLedger,
+// ErrNewer, ErrNotLedger, *OwnerError, or the database's: see IsUnavailable.
+func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
+	l := &Ledger{clock: opts.Clock, stop: func() {}}
+	var err error
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		l.lite = true
+		err = l.openSQLite(ctx, path, opts)
+	} else if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		err = l.openPostgres(ctx, dsn, opts)
+	} else {
+		return nil, errors.New("the ledger's address must begin with sqlite: or postgres://")
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Close ends the ledger's connections. Leases stay: drop them first.
+func (l *Ledger) Close() error {
+	l.stop()
+	var errs []error
+	if l.read != nil && l.read != l.write {
+		errs = append(errs, l.read.Close())
+	}
+	if l.write != nil {
+		errs = append(errs, l.write.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Now is the ledger's clock, in UTC, to the microsecond, which is what both databases keep.
+func (l *Ledger) Now() time.Time { return l.clock().UTC().Truncate(time.Microsecond) }
+
+// newID is short, unique and sorts by time.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/lib/pq"
+	"github.com/sethvargo/go-retry"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// A tx is one transaction, or one reading outside of any. now is the ledger's time when it began.
+type tx struct {
+	l     *Ledger
+	sql   *sql.Tx // nil: reading
+	now   time.Time
+	doubt doubt // what it took for the caller, who will not hear of it where the commit fails
+}
+
+// change runs f in a transaction and once more where the database asks for it (serialization, deadlock), a few times.
+// what says what was attempted, for the error.
+func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Context, t *tx) error) error {
+	backoff := retry.WithMaxRetries(4, retry.WithJitter(5*time.Millisecond, retry.NewExponential(10*time.Millisecond)))
+	var last error
+	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
+		last = l.once(ctx, f)
+		if again(last) {
+			return retry.RetryableError(last)
+		}
+		return last
+	})
+	if err == nil {
+		return nil
+	}
+	if last != nil && !errors.Is(err, last) { // ctx ended while waiting to try again
+		err = fmt.Errorf("%w; before: %w", err, last)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) error) error {
+	// Read committed, whatever the server's default: locks are taken first and each statement then sees what
+	// others had committed before. On SQLite the connection's own `begin immediate` is as good.
+	opts := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	if l.lite {
+		opts = nil
+	}
+	begun, err := l.write.BeginTx(ctx, opts)
+	if err != nil {
+		return err
+	}
+	t := &tx{l: l, sql: begun, now: l.Now()}
+	open := l.doubts.take()
+	for _, d := range open {
+		if err = t.resolve(ctx, d); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = f(ctx, t)
+	}
+	if err != nil {
+		l.doubts.put(open...)
+		if e := begun.Rollback(); e != nil && !errors.Is(e, sql.ErrTxDone) {
+			return fmt.Errorf("%w (and rolling back: %w)", err, e)
+		}
+		return err
+	}
+	if err := begun.Commit(); err != nil {
+		l.doubts.put(open...)
+		l.doubts.put(t.doubt)
+		return err
+	}
+	return nil
+}
+
+// view runs f outside of any transaction.
+func (l *Ledger) view(what string, f func(t *tx) error) error {
+	if err := f(&tx{l: l, now: l.Now()}); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// prepared gives the statement for this transaction's connection, or for any.
+func (t *tx) prepared(ctx context.Context, s *statement) *sql.Stmt {
+	if t.sql != nil {
+		return t.sql.StmtContext(ctx, t.l.writing[s.number])
+	}
+	return t.l.reading[s.number]
+}
+
+func (t *tx) exec(ctx context.Context, s *statement, args ...any) (int64, error) {
+	res, err := t.prepared(ctx, s).ExecContext(ctx, t.convert(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// one scans one row; sql.ErrNoRows where there is none.
+func (t *tx) one(ctx context.Context, s *statement, args []any, dest ...any) error {
+	return t.prepared(ctx, s).QueryRowContext(ctx, t.convert(args)...).Scan(dest...)
+}
+
+// each calls f, which scans, on every row.
+func (t *tx) each(ctx context.Context, s *statement, args []any, f func(*sql.Rows) error) error {
+	rows, err := t.prepared(ctx, s).QueryContext(ctx, t.convert(args)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+func (t *tx) convert(args []any) []any {
+	converted := make([]any, len(args))
+	for i, a := range args {
+		converted[i] = t.l.arg(a)
+	}
+	return converted
+}
+
+// again says that the same transaction may well succeed at once.
+func again(err error) bool {
+	var e *pq.Error
+	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// IsUnavailable says that err is a fault of the database that is worth waiting for: it is away, starting, stopping,
+// full, out of connections, for now read-only, or busy with others.
+func IsUnavailable(err error) bool {
+	if e, ok := errors.AsType[*pq.Error](err); ok {
+		switch e.Code.Class() {
+		case "08", "40", "53", "58": // connection, rollback, resources, system
+			return true
+		}
+		switch e.Code {
+		case "25006", // read-only transaction: a standby, or made so
+			"25P03",                            // idle in transaction for too long: we were paused
+			"55P03",                            // lock not available
+			"57014",                            // cancelled by a statement's time limit
+			"57P01", "57P02", "57P03", "57P05": // shutdown, crash, starting, idle for too long
+			return true
+		}
+		return false
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff { // without the extension
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PROTOCOL:
+			return true
+		}
+		return false
+	}
+	for _, away := range []error{
+		driver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false // the caller's own
+	}
+	_, ok := errors.AsType[net.Error](err) // refused, unreachable, unknown host, timeout
+	return ok
+}

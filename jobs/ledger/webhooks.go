@@ -1,0 +1,290 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+var (
+	sqlGeneration = sqlText(`select generation from registry`)
+	sqlWebhooks   = sqlText(`
+		select id, chatbots, url, sign_key, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
+			from_start, description, key_made, origin, state, state_reason, entered_at
+		from webhooks order by id`)
+	sqlSubscriptions = sqlText(`
+		select webhook, type, start_at, since, backfill, until_at from subscriptions order by webhook, type`)
+
+	sqlNextGeneration = sqlText(`update registry set generation = generation + 1 where generation = $1`)
+	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
+	sqlNextVersions   = sqlText(`update streams set version = version + 1`)
+	sqlStates         = sqlText(`
+		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
+	sqlPutWebhook = sqlText(`
+		insert into webhooks (id, chatbots, url, sign_key, headers, types, dialect, schedule, timezone, immediate,
+			retry_at, ack, from_start, description, key_made, origin, state, state_reason, entered_at, state_at,
+			stopped_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
+			headers = excluded.headers, types = excluded.types, dialect = excluded.dialect,
+			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
+			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
+			description = excluded.description, key_made = excluded.key_made, origin = excluded.origin,
+			state = excluded.state, state_reason = excluded.state_reason, entered_at = excluded.entered_at,
+			state_at = excluded.state_at, stopped_at = excluded.stopped_at`)
+	sqlPutTally = sqlText(`
+		insert into tallies (webhook) select e.name from unnest($1::text[]) as e(name) where true
+		on conflict (webhook) do nothing`)
+	sqlPutDue = sqlText(`
+		insert into due (webhook, active) select e.name, e.act from unnest($1::text[], $2::boolean[]) as e(name, act)
+		where true on conflict (webhook) do nothing`)
+	sqlPutSubscription = sqlText(`
+		insert into subscriptions (webhook, type, start_at, since, backfill, until_at) values ($1, $2, $3, $4, $5, $6)
+		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since,
+			backfill = excluded.backfill, until_at = excluded.until_at`)
+
+	sqlActivate = sqlText(`
+		update due set active = e.act, due_at = case when e.act then due.due_at end
+		from unnest($1::text[], $2::boolean[]) as e(name, act) where due.webhook = e.name`)
+	sqlShift = sqlText(`
+		update deliveries set first_failed_at = case when first_failed_at > $3 then $2
+			else first_failed_at + ($2::timestamptz - $3::timestamptz) end
+		where webhook = $1 and state = 'pending' and first_failed_at is not null`)
+	sqlPull = sqlText(`
+		update deliveries set next_at = case when not_before > $2 then not_before else $2 end
+		where webhook = $1 and state = 'pending' and not in_round and next_at > $2`)
+)
+
+// Webhooks returns all webhooks and subscriptions, at one generation.
+func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
+	var r jobs.Registered
+	err := l.view("read the webhooks", func(t *tx) error {
+		for {
+			r = jobs.Registered{}
+			var after int64
+			if err := t.one(ctx, sqlGeneration, nil, &r.Generation); err != nil {
+				return err
+			}
+			if err := t.each(ctx, sqlWebhooks, nil, func(rows *sql.Rows) error {
+				w, err := scanWebhook(rows)
+				r.Webhooks = append(r.Webhooks, w)
+				return err
+			}); err != nil {
+				return err
+			}
+			if err := t.each(ctx, sqlSubscriptions, nil, func(rows *sql.Rows) error {
+				var s jobs.Subscription
+				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, &s.Backfill, &s.Until)
+				r.Subscriptions = append(r.Subscriptions, s)
+				return err
+			}); err != nil {
+				return err
+			}
+			if err := t.one(ctx, sqlGeneration, nil, &after); err != nil {
+				return err
+			}
+			if after == r.Generation { // else they were changed between the statements
+				return nil
+			}
+		}
+	})
+	return r, err
+}
+
+func scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
+	var w jobs.Webhook
+	var s sealed
+	var retryAt []string
+	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &s.headers, list{&w.Types}, &w.Dialect, &w.Schedule, &w.Timezone,
+		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
+		instant{&w.EnteredAt})
+	if err != nil {
+		return w, err
+	}
+	if retryAt != nil {
+		w.RetryAt = make([]time.Duration, len(retryAt))
+	}
+	for i, offset := range retryAt {
+		if w.RetryAt[i], err = time.ParseDuration(offset); err != nil {
+			return w, fmt.Errorf("webhook %s: %w", w.ID, err)
+		}
+	}
+	return w, s.unseal(&w)
+}
+
+// standing is what the ledger knew of a webhook before a change.
+type standing struct {
+	state     jobs.WebhookState
+	reason    string
+	stateAt   time.Time
+	stoppedAt time.Time
+}
+
+// ChangeWebhooks applies c whole or not at all. A page of a source that was read with the webhooks as they were is
+// refused by Enter from then on.
+func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
+	return l.change(ctx, "change the webhooks", func(ctx context.Context, t *tx) error {
+		if err := t.nextGeneration(ctx, c); err != nil {
+			return err
+		}
+		before := map[string]standing{}
+		ids := make([]string, len(c.Put))
+		for i := range c.Put {
+			ids[i] = c.Put[i].ID
+		}
+		slices.Sort(ids)
+		err := t.each(ctx, sqlStates, []any{ids}, func(rows *sql.Rows) error {
+			var id string
+			var s standing
+			err := rows.Scan(&id, &s.state, &s.reason, instant{&s.stateAt}, instant{&s.stoppedAt})
+			before[id] = s
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i := range c.Put {
+			if err := t.putWebhook(ctx, &c.Put[i], before[c.Put[i].ID]); err != nil {
+				return err
+			}
+		}
+		if err := t.standAll(ctx, c.Put, before); err != nil {
+			return err
+		}
+		for _, s := range c.Subscriptions {
+			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, string(s.Backfill), string(s.Until)); err != nil {
+				return err
+			}
+		}
+		return t.pull(ctx, c.Pull)
+	})
+}
+
+func (t *tx) nextGeneration(ctx context.Context, c jobs.Change) error {
+	n, err := t.exec(ctx, sqlNextGeneration, c.Generation)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return jobs.ErrBookmarkMoved
+	}
+	versions := map[string]int64{}
+	err = t.each(ctx, sqlLockStreams, nil, func(rows *sql.Rows) error {
+		var typ string
+		var version int64
+		err := rows.Scan(&typ, &version)
+		versions[typ] = version
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for typ, version := range c.Versions {
+		if versions[typ] != version {
+			return jobs.ErrBookmarkMoved
+		}
+	}
+	_, err = t.exec(ctx, sqlNextVersions)
+	return err
+}
+
+func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) error {
+	s, err := seal(w)
+	if err != nil {
+		return err
+	}
+	var offsets []string // as text, for those who look at the table
+	if w.RetryAt != nil {
+		offsets = []string{}
+	}
+	for _, d := range w.RetryAt {
+		offsets = append(offsets, d.String())
+	}
+	stateAt, stoppedAt, enteredAt := before.stateAt, before.stoppedAt, w.EnteredAt
+	if before.state != w.State || before.reason != w.StateReason {
+		stateAt = t.now
+	}
+	switch {
+	case w.State == jobs.Active:
+		stoppedAt = time.Time{}
+	case stoppedAt.IsZero():
+		stoppedAt = t.now
+	}
+	if enteredAt.IsZero() {
+		enteredAt = t.now
+	}
+	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, s.headers, list{&w.Types}, w.Dialect, w.Schedule,
+		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
+		w.StateReason, enteredAt, stateAt, stoppedAt)
+	return err
+}
+
+// standAll makes what claims see of the webhooks follow their states: nothing of one that is not active is due.
+func (t *tx) standAll(ctx context.Context, put []jobs.Webhook, before map[string]standing) error {
+	if len(put) == 0 {
+		return nil
+	}
+	states := map[string]bool{}
+	for i := range put {
+		states[put[i].ID] = put[i].State == jobs.Active
+	}
+	ids := slices.Sorted(maps.Keys(states))
+	names, active := t.l.batch(len(ids)), t.l.batch(len(ids))
+	for _, id := range ids {
+		names.text(id)
+		names.end()
+		active.text(id)
+		active.flag(states[id])
+		active.end()
+	}
+	if _, err := t.exec(ctx, sqlPutTally, names.args()...); err != nil {
+		return err
+	}
+	if _, err := t.exec(ctx, sqlPutDue, active.args()...); err != nil {
+		return err
+	}
+	if err := t.lockDue(ctx, ids); err != nil {
+		return err
+	}
+	if _, err := t.exec(ctx, sqlActivate, active.args()...); err != nil {
+		return err
+	}
+	var again []string
+	for _, id := range ids {
+		if since := before[id].stoppedAt; states[id] && !since.IsZero() {
+			again = append(again, id)
+			if _, err := t.exec(ctx, sqlShift, id, t.now, since); err != nil {
+				return err
+			}
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	_, err := t.exec(ctx, sqlRecount, again)
+	return err
+}
+
+// pull makes records that wait for a later fire wait for this one.
+func (t *tx) pull(ctx context.Context, to map[string]time.Time) error {
+	webhooks := slices.Sorted(maps.Keys(to))
+	if err := t.lockDue(ctx, webhooks); err != nil {
+		return err
+	}
+	due := dues{}
+	for _, w := range webhooks {
+		n, err := t.exec(ctx, sqlPull, w, to[w])
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			due.add(w, to[w])
+		}
+	}
+	return t.lower(ctx, due)
+}
