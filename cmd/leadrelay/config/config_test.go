@@ -210,6 +210,29 @@ retention: 1d
 	}
 }
 
+// TestLineEndings: a file saved on Windows means the same.
+func TestLineEndings(t *testing.T) {
+	const text = smallestFile + `    description: "two
+      lines
+
+      and a break"
+    sign_key: >-
+      folded
+      text
+    headers:
+      A: |-
+        x
+`
+	unix := mustParse(t, "/srv/c.yaml", text)
+	dos := mustParse(t, "/srv/c.yaml", strings.ReplaceAll(text, "\n", "\r\n"))
+	if diff := cmp.Diff(unix.Settings, dos.Settings, plain); diff != "" {
+		t.Errorf("settings (-unix +dos):\n%s", diff)
+	}
+	if got := unix.Webhooks[0].Description; got != "two lines\nand a break" {
+		t.Errorf("description is %q", got)
+	}
+}
+
 func TestDefaultIDs(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -230,7 +230,11 @@ func (v value) bool(otherwise bool) bool {
 			return false
 		}
 	}
-	v.fail("%s is neither true nor false", v.show())
+	if v.n.plain {
+		v.fail("%s is neither true nor false", v.show())
+	} else {
+		v.fail("is a text in quotes; write true or false without them")
+	}
 	return otherwise
 }
 
@@ -245,8 +249,12 @@ func (v value) int(otherwise, least, most int) int {
 	if !ok {
 		return otherwise
 	}
+	if !v.n.plain {
+		v.fail("is a text in quotes; write %s without them", wanted)
+		return otherwise
+	}
 	n, err := strconv.Atoi(s)
-	if !v.n.plain || !digits.MatchString(s) || err != nil || n < least || n > most {
+	if !digits.MatchString(s) || err != nil || n < least || n > most {
 		v.fail("%s is not %s", v.show(), wanted)
 		return otherwise
 	}
@@ -407,7 +415,8 @@ func (v value) fields(kind string) (fields, bool) {
 			continue
 		}
 		text := "unknown key"
-		if place := elsewhere(e.name, kind); place != "" {
+		if len(v.d.mistakes) > maxMistakes { // not shown: spare the search
+		} else if place := elsewhere(e.name, kind); place != "" {
 			text += "; it belongs to " + place
 		} else if meant := near(e.name, schema[kind]); meant != "" {
 			text += "; did you mean " + meant + "?"

@@ -13,6 +13,9 @@ import (
 // maxSecretFile bounds what ${file:PATH} takes in; it is one key or password.
 const maxSecretFile = 64 << 10
 
+// maxReferences of one text; no good one has more than a few.
+const maxReferences = 100
+
 // Env is where references find what they stand for.
 type Env struct {
 	Lookup         func(name string) (string, bool) // os.LookupEnv
@@ -39,6 +42,7 @@ func (p piece) String() string {
 
 var (
 	errUnclosed  = errors.New("a ${ without its }; a literal ${ is written $${")
+	errTooMany   = fmt.Errorf("more than %d references in one text", maxReferences)
 	errReference = errors.New("a ${…} that is neither ${NAME} nor ${file:PATH}; a literal ${ is written $${")
 
 	nameForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -47,6 +51,7 @@ var (
 // references splits a text at its references. The errors show nothing of it.
 func references(text string) (pieces []piece, found bool, err error) {
 	var literal strings.Builder
+	count := 0
 	flush := func() {
 		if literal.Len() > 0 {
 			pieces = append(pieces, piece{literal: literal.String()})
@@ -80,7 +85,9 @@ func references(text string) (pieces []piece, found bool, err error) {
 			default:
 				return nil, false, errReference
 			}
-			found = true
+			if count++; count > maxReferences {
+				return nil, false, errTooMany
+			}
 			text = rest
 		default:
 			literal.WriteByte('$')
@@ -88,7 +95,7 @@ func references(text string) (pieces []piece, found bool, err error) {
 		}
 	}
 	flush()
-	return pieces, found, nil
+	return pieces, count > 0, nil
 }
 
 // lookUp gives what a reference stands for. The errors name the reference, never its value.

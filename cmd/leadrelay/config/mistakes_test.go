@@ -112,7 +112,7 @@ func TestUnprintable(t *testing.T) {
 			"aliases of aliases", "a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n" +
 				"c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n" +
 				"e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n",
-			"c.yaml:6:4: aliases make this too large",
+			"c.yaml:6:4: too many values (what an alias stands for counts at each use)",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

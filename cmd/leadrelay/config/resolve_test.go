@@ -173,3 +173,10 @@ webhooks:
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
+
+func TestManyReferences(t *testing.T) {
+	text := strings.Replace(smallestFile, "sqlite:chatbots.db", strings.Repeat("${A}", 100_000), 1)
+	if got, want := mistakesOf([]byte(text), nil), "c.yaml:1:9: source: more than 100 references in one text\n"; got != want {
+		t.Errorf("mistakes are %s, want %s", got, want)
+	}
+}

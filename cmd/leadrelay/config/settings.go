@@ -120,6 +120,8 @@ func (v value) database(wanted string) jobs.Secret {
 			v.fail("a file is sqlite:PATH, without // before the path")
 		case strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "file:"):
 			v.fail("must be a file; write sqlite:PATH")
+		case strings.HasPrefix(rest, "~"):
+			v.fail("begins with ~, which only a shell knows; write the whole path")
 		case strings.ContainsAny(rest, "\x00\n\r"):
 			v.fail("holds a line break; write %s in one line", wanted)
 		default:

@@ -41,6 +41,7 @@ func readTree(file string, data []byte) (root *node, mistakes Mistakes) {
 		return nil, t.mistakes
 	}
 	text := strings.TrimPrefix(string(data), "\ufeff")
+	text = strings.ReplaceAll(text, "\r\n", "\n") // the lexer misreads quoted texts of several lines otherwise
 	t.lines = strings.Split(text, "\n")
 	if !t.characters() {
 		return nil, t.mistakes
@@ -75,7 +76,6 @@ func (t *tree) characters() bool {
 			col++
 			switch {
 			case r == utf8.RuneError && strings.HasPrefix(line[at:], "\ufffd"), r == '\t', r >= ' ' && r != 0x7f && r != utf8.RuneError:
-			case r == '\r' && at == len(line)-1:
 			case r == utf8.RuneError:
 				t.fail(i+1, col, "the text is not UTF-8; save the file as UTF-8")
 				return false

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"strings"
 	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
@@ -68,7 +67,7 @@ func (t *tree) clamp(line, col int) (int, int) {
 		return line, col
 	}
 	if t.at != line { // once a line: a file may be one
-		t.at, t.runes = line, []rune(strings.TrimRight(t.lines[line-1], "\r"))
+		t.at, t.runes = line, []rune(t.lines[line-1])
 	}
 	text := t.runes
 	at := col
@@ -129,7 +128,7 @@ func (t *tree) node(n ast.Node) *node {
 		made.kind = broken
 	}
 	if made.size > maxNodes {
-		t.fail(line, col, "aliases make this too large")
+		t.fail(line, col, "too many values (what an alias stands for counts at each use)")
 		return &node{kind: broken, line: line, col: col, size: 1}
 	}
 	return made
