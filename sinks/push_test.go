@@ -124,9 +124,6 @@ func TestTLS(t *testing.T) {
 		{"wants a client certificate", a.serve(fine, func(s *httptest.Server) {
 			s.TLS.ClientAuth, s.TLS.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12
 		}).URL, ReasonTLS, "client certificate"},
-		{"wants a client certificate, TLS 1.3", a.serve(fine, func(s *httptest.Server) {
-			s.TLS.ClientAuth = tls.RequireAnyClientCert
-		}).URL, ReasonTLS, "client certificate"},
 	}
 	o := local()
 	o.CAFile, o.AllowHTTP = a.file, false
@@ -141,6 +138,11 @@ func TestTLS(t *testing.T) {
 				t.Errorf("the hint %q says nothing of %q", refusal.Hint, tt.hint)
 			}
 		})
+	}
+	// With TLS 1.3 the alert comes after the handshake, and the reset behind it may overtake it.
+	late := a.serve(fine, func(s *httptest.Server) { s.TLS.ClientAuth = tls.RequireAnyClientCert })
+	if got := reason(push(t, h, webhook(late.URL))); got != ReasonTLS && got != ReasonReset {
+		t.Errorf("wants a client certificate, TLS 1.3: %q", got)
 	}
 }
 

@@ -29,7 +29,7 @@ func tlsHint(err error) string {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "The server's certificate has expired, or is not valid yet."
 	case errors.As(err, &op) && op.Op == tlsAlert:
-		return "The server broke off the TLS handshake; it may ask for a client certificate."
+		return "The server broke off the TLS handshake: it may ask for a client certificate, or not speak TLS 1.2."
 	}
 	return ""
 }
