@@ -3,7 +3,6 @@ package sinks
 import (
 	"bufio"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -78,7 +77,7 @@ func records() *rapid.Generator[jobs.Record] {
 		session := rapid.OneOf(
 			rapid.Map(rapid.Int64Range(-maxSafe, maxSafe), func(n int64) any { return n }),
 			rapid.Map(rapid.Int64Range(-maxSafe, maxSafe), func(n int64) any { return fmt.Sprint(n) }),
-			rapid.Map(rapid.Int64Range(-maxSafe, maxSafe), func(n int64) any { return math.Trunc(float64(n)) }),
+			rapid.Map(rapid.Int64Range(-maxSafe, maxSafe), func(n int64) any { return float64(n) }),
 			rapid.Just(any(nil)),
 		)
 		r.Fields = append(r.Fields, jobs.Field{Name: "SessionID", Value: session.Draw(t, "SessionID")})

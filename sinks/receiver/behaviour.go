@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"io"
 	"net"
@@ -175,19 +174,5 @@ func flood(w http.ResponseWriter, r *http.Request, _ *Request) {
 		if _, err := w.Write(chunk); err != nil {
 			return
 		}
-	}
-}
-
-// gzipped answers 200 with what write makes, compressed whether or not that was asked for.
-func gzipped(write func(io.Writer), acks bool) Behaviour {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	write(z)
-	_ = z.Close()
-	return func(w http.ResponseWriter, _ *http.Request, req *Request) {
-		req.Acked = acks
-		w.Header()["Content-Type"] = jsonHeader
-		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write(b.Bytes())
 	}
 }

@@ -1,6 +1,8 @@
 package receiver
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"maps"
@@ -8,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -36,8 +37,8 @@ var presets = map[string]Behaviour{
 	},
 	"huge":       huge,
 	"flood":      flood,
-	"gzip":       gzipped(func(w io.Writer) { _, _ = w.Write(success) }, true),
-	"gzip-bomb":  gzipBomb(),
+	"gzip":       gzipped,
+	"gzip-bomb":  gzipBomb,
 	"bad-gzip":   badGzip,
 	"redirect":   Status(http.StatusFound),
 	"hang":       hang,
@@ -54,19 +55,34 @@ func huge(w http.ResponseWriter, _ *http.Request, _ *Request) {
 	_, _ = fmt.Fprintf(w, `{"status":"success","padding":"%s"}`, strings.Repeat("x", 100_000))
 }
 
-// gzipBomb is an acknowledgement of 256 MiB in 256 KiB.
-func gzipBomb() Behaviour {
-	bomb := sync.OnceValue(func() Behaviour {
-		return gzipped(func(w io.Writer) {
-			_, _ = io.WriteString(w, `{"status":"success"`)
-			spaces := []byte(strings.Repeat(" ", 1<<20))
-			for range 256 {
-				_, _ = w.Write(spaces)
-			}
-			_, _ = io.WriteString(w, `}`)
-		}, false)
-	})
-	return func(w http.ResponseWriter, r *http.Request, req *Request) { bomb()(w, r, req) }
+// gzipBomb is an acknowledgement of 256 MiB in 256 KiB: gzip may be put together from parts.
+func gzipBomb(w http.ResponseWriter, _ *http.Request, _ *Request) {
+	w.Header()["Content-Type"] = jsonHeader
+	w.Header().Set("Content-Encoding", "gzip")
+	_, _ = w.Write(gzipOf([]byte(`{"status":"success"`)))
+	part := gzipOf(bytes.Repeat([]byte(" "), 1<<20))
+	for range 256 {
+		if _, err := w.Write(part); err != nil {
+			return
+		}
+	}
+	_, _ = w.Write(gzipOf([]byte("}")))
+}
+
+func gzipOf(b []byte) []byte {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	_, _ = z.Write(b)
+	_ = z.Close()
+	return out.Bytes()
+}
+
+// gzipped acknowledges, compressed whether or not that was asked for.
+func gzipped(w http.ResponseWriter, _ *http.Request, req *Request) {
+	req.Acked = true
+	w.Header()["Content-Type"] = jsonHeader
+	w.Header().Set("Content-Encoding", "gzip")
+	_, _ = w.Write(gzipOf(success))
 }
 
 func badGzip(w http.ResponseWriter, _ *http.Request, _ *Request) {

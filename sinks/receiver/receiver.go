@@ -29,7 +29,7 @@ type Options struct {
 	Answer     Behaviour        // to what verifies; nil: Success
 	Log        io.Writer        // a line for each request; nil: none
 	ShowBodies bool             // those lines show bodies, which are personal data
-	Keep       int              // the last so many requests are kept with their bodies: see Kept
+	Keep       int              // the last so many verified requests are kept with their bodies: see Kept
 	MaxBody    int64            // bytes; a longer body is answered 413; 0: 16 MiB
 	MaxIDs     int              // ids told apart; beyond, all others count as new; 0: 5 million
 }
@@ -74,7 +74,7 @@ type Receiver struct {
 	ids      map[uuid.UUID]seen
 	total    Counts
 	chatbots map[string]*Counts
-	kept     []Request
+	kept     []*Request
 	next     int // of kept, where the next goes once it is full
 	last     error
 }
@@ -134,11 +134,15 @@ func (r *Receiver) ByChatbot() map[string]Counts {
 	return all
 }
 
-// Kept returns the requests that are kept, oldest first.
+// Kept returns the verified requests that are kept, oldest first.
 func (r *Receiver) Kept() []Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append(append([]Request(nil), r.kept[r.next:]...), r.kept[:r.next]...)
+	all := make([]Request, 0, len(r.kept))
+	for i := range r.kept {
+		all = append(all, *r.kept[(r.next+i)%len(r.kept)])
+	}
+	return all
 }
 
 // Unverified returns why the last request that did not verify did not; nil where all did.
@@ -177,7 +181,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if r.verifier != nil && req.Err == nil {
 		req.Err = r.verifier.Verify(hr.Header, req.Body, req.At)
 	}
-	r.arrived(id, &req)
+	kept := r.arrived(id, &req)
 	if req.Err != nil {
 		r.log(&req)
 		w.Header().Set("Content-Type", "application/json")
@@ -187,7 +191,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	// Whatever a behaviour does, even a panic that resets the connection, the request is counted and printed.
 	defer func() {
-		r.answered(id, &req)
+		r.answered(id, &req, kept)
 		r.log(&req)
 	}()
 	r.options.Answer(w, hr.WithContext(withClosed(hr.Context(), r.closed)), &req)
@@ -219,8 +223,8 @@ func subject(body []byte) (chatbot, typ string) {
 	return chatbot, typ
 }
 
-// arrived counts a request before it is answered, and says how often its id has come.
-func (r *Receiver) arrived(id uuid.UUID, req *Request) {
+// arrived counts a request before it is answered, says how often its id has come, and keeps it where that is wanted.
+func (r *Receiver) arrived(id uuid.UUID, req *Request) (kept *Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := r.chatbot(req.Chatbot)
@@ -230,7 +234,7 @@ func (r *Receiver) arrived(id uuid.UUID, req *Request) {
 		r.total.Unverified++
 		of.Unverified++
 		r.last = req.Err
-		return
+		return nil
 	}
 	s, known := r.ids[id]
 	if !known {
@@ -246,10 +250,22 @@ func (r *Receiver) arrived(id uuid.UUID, req *Request) {
 	if known || len(r.ids) < r.options.MaxIDs {
 		r.ids[id] = s
 	}
+	if r.options.Keep == 0 {
+		return nil
+	}
+	kept = new(*req)
+	kept.Body, kept.Header = bytes.Clone(req.Body), req.Header.Clone()
+	if len(r.kept) < r.options.Keep {
+		r.kept = append(r.kept, kept)
+		return kept
+	}
+	r.kept[r.next] = kept
+	r.next = (r.next + 1) % len(r.kept)
+	return kept
 }
 
-// answered counts what became of a verified request, and keeps it where that is wanted.
-func (r *Receiver) answered(id uuid.UUID, req *Request) {
+// answered counts what became of a verified request. A small answer is sent after that, when the handler returns.
+func (r *Receiver) answered(id uuid.UUID, req, kept *Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := r.chatbot(req.Chatbot)
@@ -263,17 +279,9 @@ func (r *Receiver) answered(id uuid.UUID, req *Request) {
 			r.ids[id] = s
 		}
 	}
-	if r.options.Keep == 0 {
-		return
+	if kept != nil {
+		kept.Acked = req.Acked
 	}
-	kept := *req
-	kept.Body, kept.Header = bytes.Clone(req.Body), req.Header.Clone()
-	if len(r.kept) < r.options.Keep {
-		r.kept = append(r.kept, kept)
-		return
-	}
-	r.kept[r.next] = kept
-	r.next = (r.next + 1) % len(r.kept)
 }
 
 // chatbot returns the counts of one chatbot; those of too many are counted together.
