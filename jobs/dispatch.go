@@ -8,9 +8,7 @@ import (
 )
 
 const (
-	pollDue     = time.Second     // how often what other processes made due is looked for
-	pollHouse   = 5 * time.Second // how often what dead processes left is looked for
-	unreadable  = time.Minute     // when a record is tried again whose source could not be read
+	unreadable  = time.Minute // when a record is tried again whose source could not be read
 	pruneEvery  = time.Hour
 	claimAtMost = 4 * pageSize
 )
@@ -70,7 +68,7 @@ func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.
 	}
 }
 
-// untilDue is how long nothing needs doing, at most pollDue; waiting: something is due and found no room.
+// untilDue is how long nothing needs doing, at most Options.Poll; waiting: something is due and found no room.
 func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Duration, waiting bool, err error) {
 	var due time.Time
 	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
@@ -81,7 +79,7 @@ func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Durati
 		return 0, false, fmt.Errorf("next due delivery: %w", err)
 	}
 	now := r.o.Ledger.Now()
-	pause = pollDue
+	pause = r.o.Poll
 	if r.serving {
 		if next := r.nextFireOfAll(now); !next.IsZero() {
 			pause = min(pause, next.Sub(now))

@@ -29,6 +29,7 @@ type Options struct {
 	Patience    time.Duration // how long a database that is away is waited for; 0: for ever
 	Grace       time.Duration // how long requests under way may take to end when the runner stops; default 15s
 	LeaseTTL    time.Duration // default 30s
+	Poll        time.Duration // how often what other processes did is looked for; default 1s
 	SourcePoll  time.Duration // how often immediate mode looks when nothing wakes it; default 10s
 }
 
@@ -67,7 +68,7 @@ const (
 // NewRunner makes a runner; it does nothing before Serve or RunNow.
 func NewRunner(o Options) *Runner {
 	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.Grace: 15 * time.Second, &o.LeaseTTL: 30 * time.Second, &o.SourcePoll: 10 * time.Second,
+		&o.Grace: 15 * time.Second, &o.LeaseTTL: 30 * time.Second, &o.Poll: time.Second, &o.SourcePoll: 10 * time.Second,
 	} {
 		if *value == 0 {
 			*value = fallback
@@ -143,7 +144,7 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	last.Stop()
 	abandon()
 	keeper.Wait()
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
 	return err

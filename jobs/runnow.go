@@ -130,7 +130,7 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 			return err
 		case <-r.moved:
 			rest(ctx, 50*time.Millisecond)
-		case <-time.After(pollDue):
+		case <-time.After(r.o.Poll):
 		}
 	}
 }

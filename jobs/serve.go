@@ -103,7 +103,7 @@ func (r *Runner) follow(ctx context.Context, src Source) error {
 				r.log.Debug("waiting for new rows failed; looking again soon", "stream", src.Type(), "error", err)
 			}
 		}
-		rest(ctx, pollDue)
+		rest(ctx, r.o.Poll)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -142,9 +142,9 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 				r.log.Error("old attempts and runs were not pruned; trying again", "error", err)
 			}
 		}
-		for end := time.Now().Add(pollHouse); time.Now().Before(end); {
+		for end := time.Now().Add(5 * r.o.Poll); time.Now().Before(end); {
 			r.noticeChanges(ctx)
-			rest(ctx, pollDue)
+			rest(ctx, r.o.Poll)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// runPatience is how long a run by hand waits for a database that is away.
+const runPatience = 2 * time.Minute
+
+type runNowOptions struct {
+	scope  jobs.Scope
+	dryRun bool
+	noWait bool
+}
+
+func newRunNowCommand(a *app) *cobra.Command {
+	var o runNowOptions
+	cmd := &cobra.Command{
+		Use:   "run-now",
+		Short: "Gather, push all that is pending, and wait for the retries",
+		Long: `Gather new records, then push all that is pending for these webhooks, new or left from spent rounds, and
+wait for the retries (--no-wait: for first attempts only). Safe beside a daemon: no record is pushed twice.
+
+What is counted: gathered (taken on without any attempt before) + carried (from earlier rounds)
+= delivered + test answers + pending + dead. failed of the pending have spent their round in this run and wait for
+their webhook's next scheduled fire. Test answers are acknowledgements by "Success: test request received".
+
+Exit codes: 0 everything of the run is delivered; 3 something of it is not; 1 a database failed or a stream stopped.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.scope.Webhooks, "webhook", nil, "only this webhook's records (repeatable)")
+	f.StringArrayVar(&o.scope.Chatbots, "chatbot", nil, "only this chatbot's records (repeatable)")
+	f.StringArrayVar(&o.scope.Types, "type", nil, "only records of this type (repeatable)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the signed requests; send and record nothing")
+	f.BoolVar(&o.noWait, "no-wait", false, "do not wait for retries; the daemon, or the next run, makes them")
+	return cmd
+}
+
+// runResult is `run-now --json`.
+type runResult struct {
+	Run         string  `json:"run"`
+	Gathered    int     `json:"gathered"`
+	Carried     int     `json:"carried"`
+	Delivered   int     `json:"delivered"`
+	TestAnswers int     `json:"test_answers"`
+	Failed      int     `json:"failed"`
+	Pending     int     `json:"pending"`
+	Dead        int     `json:"dead"`
+	Seconds     float64 `json:"seconds"`
+}
+
+func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	for _, typ := range o.scope.Types {
+		if !slices.ContainsFunc(c.Streams, func(s config.Stream) bool { return s.Type == typ }) {
+			return usageErrorf("--type %s: the configuration has no such stream", typ)
+		}
+	}
+	if o.dryRun {
+		return a.dryRun(ctx, c, o)
+	}
+	began := time.Now()
+	p, err := a.open(ctx, c, runPatience)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if err := p.provision(ctx, a, runPatience); err != nil {
+		return err
+	}
+	show, shown := a.runProgress()
+	run, err := p.runner(a, runPatience).RunNow(ctx, o.scope, o.noWait, show)
+	shown()
+	if errors.Is(err, jobs.ErrNotFound) && run.ID == "" {
+		return &exitError{code: exitUsage, err: err}
+	}
+	if run.ID == "" {
+		return err
+	}
+	result := runResult{
+		Run: run.ID, Gathered: run.Gathered, Carried: run.Carried, Delivered: run.Delivered, TestAnswers: run.TestAnswers,
+		Failed: run.Failed, Pending: run.Pending(), Dead: run.Dead, Seconds: time.Since(began).Round(time.Millisecond).Seconds(),
+	}
+	if printed := a.printRun(result); printed != nil {
+		return errors.Join(err, printed)
+	}
+	if run.Gathered+run.Carried == 0 && err == nil {
+		a.hintOlder(ctx, p, o.scope)
+	}
+	switch {
+	case err != nil:
+		return err
+	case result.Pending > 0 || result.Dead > 0:
+		return &exitError{code: exitPending}
+	case ctx.Err() != nil:
+		return &exitError{code: exitFailed, err: errors.New("interrupted")}
+	}
+	return nil
+}
+
+func (a *app) printRun(r runResult) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	_, err := fmt.Fprintf(a.stdout, "gathered %d, carried %d: delivered %d, pending %d (%d failed in this run), dead %d; %.1f s\n",
+		r.Gathered, r.Carried, r.Delivered, r.Pending, r.Failed, r.Dead, r.Seconds)
+	if err == nil && r.TestAnswers > 0 {
+		_, err = fmt.Fprintf(a.stdout, "%d more were acknowledged only as test requests: some CRMs say so and drop the record (see leadrelay status)\n", r.TestAnswers)
+	}
+	return err
+}
+
+// runProgress shows a run as it goes on, where standard error is a terminal.
+func (a *app) runProgress() (show func(jobs.Run), done func()) {
+	if !terminal(a.stderr) || a.json {
+		return nil, func() {}
+	}
+	bar := progressbar.NewOptions(-1,
+		progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("records"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionEnableColorCodes(coloured(a.stderr)), progressbar.OptionSetDescription("gathering"))
+	show = func(r jobs.Run) {
+		total := r.Gathered + r.Carried
+		finished := total - r.UnderWay()
+		switch {
+		case r.Gathering:
+			bar.Describe("gathering")
+		case r.Failed+r.UnderWay() > 0 && finished == total-r.UnderWay() && r.UnderWay() > 0:
+			bar.Describe("pushing")
+		}
+		if total > 0 {
+			bar.ChangeMax(total)
+			_ = bar.Set(min(finished, total-1)) // the last step would clear the bar while retries are awaited
+		}
+	}
+	return show, func() { _ = bar.Finish() }
+}
+
+// hintOlder says, where a run found nothing and its webhooks never had anything, how many rows are older than they.
+func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
+	counts, err := p.olderRows(ctx, scope)
+	if err != nil {
+		a.log.Debug("older rows were not counted", "error", err)
+		return
+	}
+	for _, c := range counts {
+		fmt.Fprintf(a.hintWriter(), "Nothing to send: %d rows for webhook %s are older than the webhook. To send them: leadrelay backfill --webhook %[2]s\n", c.rows, c.webhook)
+	}
+}
+
+// hintWriter is where advice goes: beside the result, or out of the way of a JSON document.
+func (a *app) hintWriter() io.Writer {
+	if a.json {
+		return a.stderr
+	}
+	return a.stdout
+}
+
+type olderRows struct {
+	webhook string
+	rows    int
+}
+
+// olderRows counts, for webhooks in scope that never had a delivery, the rows that are older than they.
+func (p *parts) olderRows(ctx context.Context, scope jobs.Scope) ([]olderRows, error) {
+	set, err := p.ledger.Webhooks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	statuses, err := p.ledger.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	had := map[string]bool{}
+	for _, s := range statuses {
+		had[s.Webhook] = s.Pending+s.Sending+s.Delivered+s.TestAnswers+s.Dead > 0
+	}
+	chatbots := map[string][]string{}
+	for _, w := range set.Webhooks {
+		if w.State == jobs.Active && !had[w.ID] && (scope.Webhooks == nil || slices.Contains(scope.Webhooks, w.ID)) {
+			chatbots[w.ID] = w.Chatbots
+		}
+	}
+	rows := map[string]int{}
+	var found []olderRows
+	const most = 20 // webhooks counted: this is a hint, and each may read a whole table
+	for _, sub := range set.Subscriptions {
+		wanted, ok := chatbots[sub.Webhook]
+		if !ok || sub.Until != "" || len(rows) >= most {
+			continue
+		}
+		for _, src := range p.streams {
+			if src.Type() != sub.Type {
+				continue
+			}
+			n, err := src.CountOlder(ctx, sub.Start, wanted, time.Time{})
+			if err != nil {
+				return nil, err
+			}
+			rows[sub.Webhook] += n
+		}
+	}
+	for webhook, n := range rows {
+		if n > 0 {
+			found = append(found, olderRows{webhook, n})
+		}
+	}
+	slices.SortFunc(found, func(a, b olderRows) int { return b.rows - a.rows })
+	return found, nil
+}

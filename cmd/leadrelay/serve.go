@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+const (
+	reloadPatience = 10 * time.Second // a reload that finds a database away is refused after this
+	stalledAfter   = time.Minute      // loops that stand still this long have stopped
+)
+
+func newServeCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon: gather on schedule and at once, push, retry",
+		Long: `Run the daemon. SIGTERM or SIGINT: take no more, let requests under way end, record them, exit 0.
+SIGHUP: read the configuration again; a bad one is refused and the old one goes on.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+	}
+}
+
+// A serving is one configuration at work.
+type serving struct {
+	parts  *parts
+	runner *jobs.Runner
+	stop   context.CancelFunc
+	ended  chan error // gets what Serve returned
+}
+
+func (a *app) serve(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	system := newSystemd(a.log)
+	opened := system.extendStart("opening the databases")
+	current, err := a.begin(ctx, 0)
+	opened()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
+		return err
+	}
+	listener, err := admin.Listen(current.parts.config.Admin.Listen, a.log)
+	if err != nil {
+		return errors.Join(err, current.end())
+	}
+	defer listener.Close()
+	listener.Watch(func() (string, []string) { return current.runner.Stalled(stalledAfter), current.runner.Awaited() })
+	watch := system.watch(listener.Health)
+	defer watch()
+	system.ready()
+	a.log.Info("serving", "version", version, "config", current.parts.config.Path, "webhooks", len(current.parts.config.Webhooks))
+	for {
+		select {
+		case <-ctx.Done():
+			a.log.Info("stopping: requests under way are let to end")
+			system.stopping()
+			return current.end()
+		case err := <-current.ended:
+			current.ended <- err
+			return errors.Join(errors.New("the runner ended by itself"), current.end())
+		case <-hup:
+			system.reloading()
+			next, err := a.begin(ctx, reloadPatience)
+			if err != nil {
+				a.log.Error("the new configuration was refused, the old one goes on", "error", err)
+				system.ready()
+				continue
+			}
+			old := current
+			current = next
+			listener.Watch(func() (string, []string) { return next.runner.Stalled(stalledAfter), next.runner.Awaited() })
+			if old.parts.config.Admin.Listen != next.parts.config.Admin.Listen {
+				a.log.Warn("admin.listen changes at the next restart")
+			}
+			system.ready()
+			a.log.Info("the configuration was read again", "webhooks", len(next.parts.config.Webhooks))
+			if err := old.end(); err != nil {
+				a.log.Error("the old configuration's runner did not end well", "error", err)
+			}
+		}
+	}
+}
+
+// begin reads the configuration and puts it to work; it returns when its loops run. The daemon's old runner, if there
+// is one, may go on beside it: they share the ledger as two daemons do.
+func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.open(ctx, c, patience)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.provision(ctx, a, patience); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	// The runner ends when it is told to, not with ctx: serve tells it.
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &serving{parts: p, runner: p.runner(a, 0), stop: stop, ended: make(chan error, 1)}
+	ready := make(chan struct{})
+	go func() { s.ended <- s.runner.Serve(working, func() { close(ready) }) }()
+	select {
+	case <-ready:
+		return s, nil
+	case err := <-s.ended:
+		s.ended <- err
+		return nil, errors.Join(fmt.Errorf("start: %w", err), s.end())
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), s.end())
+	}
+}
+
+// end drains the runner and closes its parts.
+func (s *serving) end() error {
+	s.stop()
+	err := <-s.ended
+	return errors.Join(err, s.parts.Close())
+}
+
+// waitingFor words what Awaited returns.
+func waitingFor(awaited []string) string {
+	if len(awaited) == 0 {
+		return "running"
+	}
+	return "waiting for " + strings.Join(awaited, " and ")
+}

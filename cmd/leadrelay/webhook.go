@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+func newWebhookCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "webhook", Short: "Show webhooks and their sign keys"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "Print the webhooks",
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.webhookList(cmd.Context()) },
+	})
+	var reveal bool
+	show := &cobra.Command{
+		Use:   "show ID",
+		Short: "Print one webhook; with --reveal its whole URL, sign key and headers too",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return a.webhookShow(cmd.Context(), args[0], reveal) },
+	}
+	show.Flags().BoolVar(&reveal, "reveal", false, "print the URL, the sign key and the headers in full")
+	cmd.AddCommand(show)
+	return cmd
+}
+
+// webhookDetail is `webhook show --json`, and an item of `webhook list --json`.
+type webhookDetail struct {
+	ID          string            `json:"id"`
+	Chatbot     any               `json:"chatbot"`
+	URL         string            `json:"url"`
+	SignKey     string            `json:"sign_key,omitempty"`
+	Types       []string          `json:"types"` // empty: all
+	Dialect     string            `json:"dialect"`
+	Schedule    string            `json:"schedule"`
+	Timezone    string            `json:"timezone"`
+	Immediate   bool              `json:"immediate"`
+	RetryAt     []string          `json:"retry_at"`
+	Ack         []string          `json:"ack"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	From        string            `json:"from"`
+	Description string            `json:"description"`
+	State       string            `json:"state"`
+	StateReason string            `json:"state_reason"`
+	EnteredAt   time.Time         `json:"entered_at"`
+}
+
+func detail(w *jobs.Webhook, reveal bool) webhookDetail {
+	d := webhookDetail{
+		ID: w.ID, Chatbot: oneOrList(w.Chatbots), URL: jobs.MaskedURL(w.URL), Types: append([]string{}, w.Types...), Dialect: w.Dialect,
+		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: append([]string{}, w.Ack...),
+		From: w.From, Description: w.Description, State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
+	}
+	for _, offset := range w.RetryAt {
+		d.RetryAt = append(d.RetryAt, offset.String())
+	}
+	for name, value := range w.Headers {
+		if d.Headers == nil {
+			d.Headers = map[string]string{}
+		}
+		d.Headers[name] = value.String()
+		if reveal {
+			d.Headers[name] = value.Reveal()
+		}
+	}
+	if reveal {
+		d.URL, d.SignKey = w.URL.Reveal(), w.SignKey.Reveal()
+	}
+	return d
+}
+
+func (a *app) registered(ctx context.Context) (set jobs.Registered, err error) {
+	c, err := a.loadConfig("ledger")
+	if err != nil {
+		return set, err
+	}
+	l, err := a.openLedger(ctx, c)
+	if err != nil {
+		return set, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.Webhooks(ctx)
+}
+
+func (a *app) webhookList(ctx context.Context) error {
+	set, err := a.registered(ctx)
+	if err != nil {
+		return err
+	}
+	items := []webhookDetail{}
+	for i := range set.Webhooks {
+		items = append(items, detail(&set.Webhooks[i], false))
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"items": items, "next": ""})
+	}
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WEBHOOK\tCHATBOT\tURL\tDIALECT\tTYPES\tSCHEDULE\tIMMEDIATE\tSTATE")
+	for _, w := range items {
+		types := "all"
+		if len(w.Types) > 0 {
+			types = fmt.Sprint(w.Types)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(w.Chatbot), w.URL, w.Dialect, types, w.Schedule, w.Timezone, w.Immediate, w.State)
+	}
+	return t.Flush()
+}
+
+func (a *app) webhookShow(ctx context.Context, id string, reveal bool) error {
+	set, err := a.registered(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(set.Webhooks, func(w jobs.Webhook) bool { return w.ID == id })
+	if i < 0 {
+		return usageErrorf("webhook %s: %w", id, jobs.ErrNotFound)
+	}
+	d := detail(&set.Webhooks[i], reveal)
+	if a.json {
+		return a.printJSON(d)
+	}
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	line := func(name string, value any) { fmt.Fprintf(t, "%s:\t%v\n", name, value) }
+	line("id", d.ID)
+	line("chatbot", d.Chatbot)
+	line("url", d.URL)
+	if reveal {
+		line("sign_key", d.SignKey)
+	} else {
+		line("sign_key", jobs.Secret("").String()+" (--reveal prints it)")
+	}
+	line("types", d.Types)
+	line("dialect", d.Dialect)
+	line("schedule", d.Schedule+" "+d.Timezone)
+	line("immediate", d.Immediate)
+	line("retry_at", d.RetryAt)
+	line("ack", d.Ack)
+	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
+		line("header "+name, d.Headers[name])
+	}
+	line("from", d.From)
+	line("description", d.Description)
+	line("state", d.State+" "+d.StateReason)
+	line("entered_at", d.EnteredAt.Format(time.RFC3339))
+	return t.Flush()
+}

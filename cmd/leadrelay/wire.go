@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/sethvargo/go-retry"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/jobs/ledger"
+	"github.com/leadrelay/leadrelay/sinks"
+	"github.com/leadrelay/leadrelay/sources"
+)
+
+// environment is where references in the configuration are looked up.
+func environment() config.Env {
+	return config.Env{Lookup: os.LookupEnv, ReadFile: os.ReadFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY")}
+}
+
+// loadConfig finds, reads and checks the configuration, and expands the references of these keys (none named: all).
+func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
+	path, err := config.Find(a.configPath, environment())
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	c, err := config.Load(path, config.Options{
+		Dialects:       sinks.Dialects(),
+		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
+		DialectRetryAt: dialectRetryAt,
+	})
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	resolved, err := c.Resolve(environment(), keys...)
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	for _, w := range resolved.Webhooks {
+		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
+			return nil, usageErrorf("%s: webhook %s: %w", path, w.ID, err)
+		}
+	}
+	return resolved, nil
+}
+
+func dialectRetryAt(name string) []time.Duration {
+	if d, ok := sinks.LookupDialect(name); ok {
+		return d.RetryAt
+	}
+	return nil
+}
+
+// signs reports whether a dialect needs a sign key.
+func signs(dialect string) bool {
+	d, ok := sinks.LookupDialect(dialect)
+	return ok && d.Signed
+}
+
+// newSignKey makes a sign key: 32 random bytes as hex, whose text is the key.
+func newSignKey() jobs.Secret {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return jobs.Secret(hex.EncodeToString(b[:]))
+}
+
+// parts are what a configuration is made of, opened.
+type parts struct {
+	config  *config.Resolved
+	ledger  *ledger.Ledger
+	tables  *sources.Database
+	streams []jobs.Source // of tables, one a stream
+	sink    *sinks.HTTP
+}
+
+// open opens everything that gathering and pushing need. A database that is away is waited for, at most patience
+// (0: as long as ctx lasts), and said so once.
+func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Duration) (p *parts, err error) {
+	p = &parts{config: c}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
+		return p, &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
+	}
+	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx, a) })
+	if err != nil {
+		return p, fmt.Errorf("open the source: %w", err)
+	}
+	err = a.await(ctx, "the ledger", patience, func(ctx context.Context) (err error) {
+		p.ledger, err = ledger.Open(ctx, c.Ledger.Reveal(), ledger.Options{Create: true})
+		return err
+	})
+	if err != nil {
+		return p, a.ledgerError(err)
+	}
+	return p, nil
+}
+
+// openSource opens the source and its streams. Of the two default streams one may be without its table.
+func (p *parts) openSource(ctx context.Context, a *app) error {
+	db, err := sources.Open(ctx, p.config.Source.Reveal(), sources.Options{})
+	if err != nil {
+		return err
+	}
+	var streams []jobs.Source
+	var missing []error
+	for _, s := range p.config.Streams {
+		stream, err := db.Stream(ctx, streamConfig(s))
+		switch {
+		case err == nil:
+			streams = append(streams, stream)
+		case s.Optional && sources.IsMissing(err):
+			missing = append(missing, err)
+		default:
+			return errors.Join(err, db.Close())
+		}
+	}
+	if len(streams) == 0 {
+		return errors.Join(append(missing, db.Close())...)
+	}
+	for _, err := range missing {
+		a.log.Warn("a default stream is left out", "error", err)
+	}
+	p.tables, p.streams = db, streams
+	return nil
+}
+
+// Close closes the databases and idle connections.
+func (p *parts) Close() error {
+	var errs []error
+	if p.tables != nil {
+		errs = append(errs, p.tables.Close())
+	}
+	if p.ledger != nil {
+		errs = append(errs, p.ledger.Close())
+	}
+	if p.sink != nil {
+		p.sink.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// runner makes the runner of these parts.
+func (p *parts) runner(a *app, patience time.Duration) *jobs.Runner {
+	return jobs.NewRunner(jobs.Options{
+		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: unavailable,
+		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
+		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
+		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
+	})
+}
+
+// provision brings the configuration's webhooks into the ledger, and says what changed.
+func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) error {
+	var did jobs.Provisioned
+	err := a.await(ctx, "a database", patience, func(ctx context.Context) (err error) {
+		did, err = jobs.Provisioning{
+			Ledger: p.ledger, Sources: p.streams, Origin: p.config.Path, Desired: p.config.Webhooks,
+			NewKey: newSignKey, Signs: signs,
+		}.Run(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for what, ids := range map[string][]string{
+		"webhook entered": did.Entered, "webhook changed": did.Changed,
+		"webhook disabled: it is gone from the configuration": did.Disabled, "webhook enabled: it is in the configuration again": did.Enabled,
+		"from of a known webhook was changed, which changes nothing; leadrelay backfill sends older rows": did.FromKept,
+	} {
+		for _, id := range ids {
+			a.log.Info(what, "webhook", id)
+		}
+	}
+	return nil
+}
+
+// await calls f until it succeeds or fails for another reason than that a database is away.
+func (a *app) await(ctx context.Context, what string, patience time.Duration, f func(context.Context) error) error {
+	said := false
+	backoff := retry.WithCappedDuration(5*time.Second, retry.NewExponential(100*time.Millisecond))
+	if patience > 0 {
+		backoff = retry.WithMaxDuration(patience, backoff)
+	}
+	return retry.Do(ctx, backoff, func(ctx context.Context) error {
+		err := f(ctx)
+		if err == nil || !unavailable(err) || ctx.Err() != nil {
+			return err
+		}
+		if !said {
+			a.log.Warn(what+" is away, waiting for it", "error", err)
+			said = true
+		}
+		return retry.RetryableError(err)
+	})
+}
+
+func unavailable(err error) bool { return sources.IsUnavailable(err) || ledger.IsUnavailable(err) }
+
+func newSink(h config.HTTP, p config.Push) (*sinks.HTTP, error) {
+	o := sinks.Options{
+		Timeout: h.Timeout, AllowHTTP: h.AllowHTTP, AllowPrivate: h.AllowPrivate,
+		CAFile: h.CAFile, ClientCertFile: h.ClientCertFile, ClientKeyFile: h.ClientKeyFile, Proxy: h.Proxy.Reveal(),
+		PerHost: p.Workers, Version: version,
+	}
+	for _, text := range h.AllowCIDRs {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		o.AllowCIDRs = append(o.AllowCIDRs, prefix)
+	}
+	return sinks.New(o)
+}
+
+func streamConfig(s config.Stream) sources.Config {
+	c := sources.Config{
+		Type: s.Type, Table: s.Table, Query: s.Query, ID: s.ID, Chatbot: s.Chatbot, Created: s.Created,
+		CreatedZone: s.CreatedZone, Where: s.Where, Settle: s.Settle, Cursor: string(s.Cursor),
+		GapKeep: s.GapKeep, Lookback: s.Lookback,
+	}
+	for _, f := range s.Fields {
+		c.Fields = append(c.Fields, sources.Mapping{Name: f.Name, Column: f.Column, Const: f.Const})
+	}
+	return c
+}
+
+// openLedger opens a ledger that is there, for commands that make none.
+func (a *app) openLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
+	l, err := ledger.Open(ctx, c.Ledger.Reveal(), ledger.Options{})
+	if err != nil {
+		return nil, a.ledgerError(err)
+	}
+	return l, nil
+}
+
+// ledgerError words a ledger that did not open, with the line that works where there is one.
+func (a *app) ledgerError(err error) error {
+	var owner *ledger.OwnerError
+	if errors.As(err, &owner) {
+		return fmt.Errorf("the ledger %s belongs to the user %s; run: sudo -u %[2]s %s", owner.Path, owner.Owner, commandLine(os.Args))
+	}
+	return fmt.Errorf("open the ledger: %w", err)
+}

@@ -1,0 +1,201 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Plan says what a run by hand would push, and changes nothing.
+type Plan struct {
+	Sources []Source
+	Sink    Sink
+	Ledger  interface { // nil: there is none yet
+		Streams
+		Webhooks(ctx context.Context) (Registered, error)
+	}
+	// Pending returns pending deliveries of a webhook that are not waiting for a retry, page by page behind after.
+	Pending func(ctx context.Context, webhook, after string) (page []Delivery, next string, err error)
+	Scope   Scope
+	Desired []Webhook // as configured
+	NewKey  func() Secret
+	Signs   func(dialect string) bool
+	Now     func() time.Time
+}
+
+// A Planned record is one that would be pushed, or, with Err, be dead instead.
+type Planned struct {
+	Webhook *Webhook
+	Key     Key
+	Body    []byte
+	Err     error
+}
+
+// Each calls f for every record that would be pushed.
+func (p Plan) Each(ctx context.Context, f func(Planned) error) error {
+	var set Registered
+	if p.Ledger != nil {
+		var err error
+		if set, err = p.Ledger.Webhooks(ctx); err != nil {
+			return fmt.Errorf("read the webhooks: %w", err)
+		}
+	}
+	fresh := p.overlay(&set)
+	for i := range set.Webhooks {
+		w := &set.Webhooks[i]
+		if w.State != Active || !p.inScope(w) {
+			continue
+		}
+		for _, src := range p.Sources {
+			if !w.WantsType(src.Type()) || p.Scope.Types != nil && !slices.Contains(p.Scope.Types, src.Type()) {
+				continue
+			}
+			if err := p.stream(ctx, src, w, set.Subscriptions, fresh[w.ID], f); err != nil {
+				return fmt.Errorf("stream %s: %w", src.Type(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// overlay lets the configuration's webhooks stand where they are not yet in the ledger as they are in it.
+func (p Plan) overlay(set *Registered) (fresh map[string]bool) {
+	fresh = map[string]bool{}
+	for _, w := range p.Desired {
+		w.State = Active
+		if i := slices.IndexFunc(set.Webhooks, func(old Webhook) bool { return old.ID == w.ID }); i >= 0 {
+			if old := set.Webhooks[i]; w.SignKey == "" {
+				w.SignKey = old.SignKey
+			}
+			set.Webhooks[i] = w
+			continue
+		}
+		if w.SignKey == "" && p.Signs(w.Dialect) {
+			w.SignKey = p.NewKey()
+		}
+		fresh[w.ID] = true
+		set.Webhooks = append(set.Webhooks, w)
+	}
+	return fresh
+}
+
+func (p Plan) inScope(w *Webhook) bool {
+	return (p.Scope.Webhooks == nil || slices.Contains(p.Scope.Webhooks, w.ID)) &&
+		(p.Scope.Chatbots == nil || slices.ContainsFunc(p.Scope.Chatbots, w.WantsChatbot))
+}
+
+// stream plans one webhook's records of one stream: what is pending, what is new, and what a backfill would bring.
+func (p Plan) stream(ctx context.Context, src Source, w *Webhook, subs []Subscription, fresh bool, f func(Planned) error) error {
+	i := slices.IndexFunc(subs, func(s Subscription) bool { return s.Webhook == w.ID && s.Type == src.Type() })
+	if fresh || i < 0 {
+		end, err := src.End(ctx)
+		if err != nil {
+			return err
+		}
+		sub, err := Provisioning{}.subscribe(ctx, w, src, map[string]Bookmark{src.Type(): end})
+		if err != nil || sub.Until == "" {
+			return err
+		}
+		return p.older(ctx, src, w, sub, f)
+	}
+	sub := subs[i]
+	if err := p.pending(ctx, src, w, f); err != nil {
+		return err
+	}
+	if sub.Until != "" {
+		if err := p.older(ctx, src, w, sub, f); err != nil {
+			return err
+		}
+	}
+	st, err := p.Ledger.Stream(ctx, src.Type())
+	if err != nil {
+		return err
+	}
+	for at := st.Bookmark; ; {
+		page, err := src.After(ctx, at, pageSize)
+		if err != nil {
+			return err
+		}
+		for i := range page.Records {
+			rec := &page.Records[i]
+			past, err := src.Past(sub.Start, rec)
+			if err != nil {
+				return err
+			}
+			if !past || !sub.Since.IsZero() && !rec.Created.IsZero() && rec.Created.Before(sub.Since) {
+				continue
+			}
+			if err := p.one(w, rec, p.Now(), f); err != nil {
+				return err
+			}
+		}
+		if page.Drained || page.Bookmark == at {
+			return nil
+		}
+		at = page.Bookmark
+	}
+}
+
+func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planned) error) error {
+	for after := ""; ; {
+		page, next, err := p.Pending(ctx, w.ID, after)
+		if err != nil {
+			return err
+		}
+		seen := map[string]time.Time{}
+		var rows []string
+		for _, d := range page {
+			if d.Type == src.Type() {
+				rows = append(rows, d.Row)
+				seen[d.Row] = d.SeenAt
+			}
+		}
+		records, err := src.Read(ctx, rows)
+		if err != nil {
+			return err
+		}
+		for i := range records {
+			if err := p.one(w, &records[i], seen[records[i].Row], f); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		after = next
+	}
+}
+
+func (p Plan) older(ctx context.Context, src Source, w *Webhook, sub Subscription, f func(Planned) error) error {
+	for at := sub.Backfill; ; {
+		page, err := src.Older(ctx, at, sub.Until, w.Chatbots, sub.Since, pageSize)
+		if err != nil {
+			return err
+		}
+		for i := range page.Records {
+			if err := p.one(w, &page.Records[i], p.Now(), f); err != nil {
+				return err
+			}
+		}
+		if page.Drained {
+			return nil
+		}
+		at = page.Bookmark
+	}
+}
+
+func (p Plan) one(w *Webhook, rec *Record, seen time.Time, f func(Planned) error) error {
+	if !w.WantsChatbot(rec.Chatbot) || p.Scope.Chatbots != nil && !slices.Contains(p.Scope.Chatbots, rec.Chatbot) {
+		return nil
+	}
+	planned := Planned{Webhook: w, Key: Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: rec.Version, Action: rec.Action}, Err: rec.Err}
+	if planned.Err == nil {
+		planned.Body, planned.Err = p.Sink.Encode(w, rec, seen)
+	}
+	if planned.Err != nil && !errors.Is(planned.Err, ErrEncode) {
+		return planned.Err
+	}
+	return f(planned)
+}
