@@ -35,7 +35,7 @@ const (
 type Options struct {
 	// Dialects are the known dialects' names; nil: smarterbot alone.
 	Dialects []string
-	// Schedule says what is wrong with a schedule in a time zone.
+	// Schedule says what is wrong with a schedule in a time zone, in a line that quotes it.
 	Schedule func(spec, timezone string) error
 	// DialectRetryAt gives a dialect's own retry offsets, for webhooks without retry_at.
 	DialectRetryAt func(dialect string) []time.Duration

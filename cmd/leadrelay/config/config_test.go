@@ -14,19 +14,11 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// options as the program gives them, with a schedule check that knows a few.
+// options as the program gives them, and a second dialect.
 func options() Options {
 	return Options{
-		Dialects: []string{"smarterbot", "standard-webhooks"},
-		Schedule: func(spec, timezone string) error {
-			if _, err := time.LoadLocation(timezone); err != nil {
-				return err
-			}
-			if strings.HasPrefix(spec, "@") && spec != "@dayly" || len(strings.Fields(spec)) == 5 {
-				return nil
-			}
-			return errors.New("five fields are wanted")
-		},
+		Dialects:       []string{"smarterbot", "standard-webhooks"},
+		Schedule:       func(spec, timezone string) error { _, err := jobs.ParseSchedule(spec, timezone); return err },
 		DialectRetryAt: func(string) []time.Duration { return []time.Duration{time.Minute, 3 * time.Minute} },
 	}
 }
@@ -251,6 +243,13 @@ func TestDefaultIDs(t *testing.T) {
 				t.Errorf("id of %q is %s, want %s", c.chatbots, got, c.want)
 			}
 		})
+	}
+}
+
+func TestStreamWithoutCreated(t *testing.T) {
+	c := mustParse(t, "c.yaml", smallestFile+"streams: [{type: Lead, table: leads, created: ''}]\n")
+	if got := c.Streams[0].Created; got != "" {
+		t.Errorf("created is %s, want none", got)
 	}
 }
 

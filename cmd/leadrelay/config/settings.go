@@ -78,7 +78,7 @@ func (v value) schedule(otherwise, timezone string) string {
 			v.fail(`what %s stands for is no schedule; write five fields such as "0 6 * * *", @daily, @every 1h`, v.show())
 			return s
 		}
-		v.fail("%s is no schedule: %s", v.show(), printable(err.Error()))
+		v.fail("%s", printable(strings.TrimPrefix(err.Error(), "schedule "))) // the path says so
 	}
 	return s
 }

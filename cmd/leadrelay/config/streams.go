@@ -30,7 +30,7 @@ type Stream struct {
 	Query       string // a SELECT without a semicolon
 	ID          string // columns
 	Chatbot     string
-	Created     string
+	Created     string         // "": the stream has none
 	CreatedZone *time.Location // of a created column without a zone
 	Fields      []Field        // in the file's order
 	Where       string         // an SQL condition, "" for none
@@ -153,7 +153,12 @@ func (d *decoder) stream(v value) (Stream, streamed) {
 	s.Query = query.sql()
 	s.ID = f.at("id").column(s.ID)
 	s.Chatbot = f.at("chatbot").column(s.Chatbot)
-	s.Created = f.at("created").column(s.Created)
+	created := f.at("created")
+	if created.empty() {
+		s.Created = "" // it has none
+	} else {
+		s.Created = created.column(s.Created)
+	}
 	if zone, err := time.LoadLocation(f.at("created_zone").timezone("UTC")); err == nil {
 		s.CreatedZone = zone
 	}
@@ -161,17 +166,30 @@ func (d *decoder) stream(v value) (Stream, streamed) {
 		s.Fields, more.names = fields.fieldMap()
 	}
 	s.Where, _ = f.at("where").text("an SQL condition")
-	s.Settle = f.at("settle").duration(0, 0, longest)
-	cursor, known := f.at("cursor").oneOf([]string{"auto", "gaps", "created"}, "auto", "cursor")
-	s.Cursor = Cursor(cursor)
-	s.GapKeep = f.at("gap_keep").duration(s.GapKeep, 0, longest)
+	settle := f.at("settle")
+	s.Settle = settle.duration(0, 0, longest)
+	cursor := f.at("cursor")
+	way, known := cursor.oneOf([]string{"auto", "gaps", "created"}, "auto", "cursor")
+	s.Cursor = Cursor(way)
+	s.GapKeep = f.at("gap_keep").duration(s.GapKeep, time.Second, longest)
 	lookback := f.at("lookback")
 	s.Lookback = lookback.duration(0, 0, longest)
 	if known && s.Lookback > 0 && s.Cursor != CursorCreated {
 		lookback.fail("is for cursor: created only")
 	}
+	if created.empty() {
+		if s.Settle > 0 {
+			settle.fail("counts from created, and this stream has no such column")
+		}
+		if known && s.Cursor == CursorCreated {
+			cursor.fail("%s needs created, and this stream has no such column", cursor.show())
+		}
+	}
 	return s, more
 }
+
+// empty reports whether a text was given, and is "".
+func (v value) empty() bool { return v.given() && v.n.kind == scalar && v.n.text == "" }
 
 func (v value) column(otherwise string) string {
 	if !v.given() {
