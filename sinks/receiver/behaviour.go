@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,16 +9,9 @@ import (
 	"time"
 )
 
-type closedKey struct{}
-
-func withClosed(ctx context.Context, closed <-chan struct{}) context.Context {
-	return context.WithValue(ctx, closedKey{}, closed)
-}
-
 // wait ends after d, when the client goes away, or when the Receiver is closed; d below 0 is for ever. It reports
 // whether the whole time passed.
-func wait(r *http.Request, d time.Duration) bool {
-	closed, _ := r.Context().Value(closedKey{}).(<-chan struct{})
+func wait(r *http.Request, req *Request, d time.Duration) bool {
 	var after <-chan time.Time
 	if d >= 0 {
 		t := time.NewTimer(d)
@@ -29,7 +21,7 @@ func wait(r *http.Request, d time.Duration) bool {
 	select {
 	case <-after:
 		return true
-	case <-closed:
+	case <-req.closed:
 	case <-r.Context().Done():
 	}
 	return false
@@ -93,7 +85,7 @@ func ByChatbot(of map[string]Behaviour, otherwise Behaviour) Behaviour {
 // After answers by b when d has passed.
 func After(d time.Duration, b Behaviour) Behaviour {
 	return func(w http.ResponseWriter, r *http.Request, req *Request) {
-		if wait(r, d) {
+		if wait(r, req, d) {
 			b(w, r, req)
 		}
 	}
@@ -106,14 +98,14 @@ func TestAnswer(w http.ResponseWriter, r *http.Request, req *Request) {
 }
 
 // hang never answers.
-func hang(_ http.ResponseWriter, r *http.Request, _ *Request) { wait(r, -1) }
+func hang(_ http.ResponseWriter, r *http.Request, req *Request) { wait(r, req, -1) }
 
 // hangBody sends the headers and half a body, and no more.
-func hangBody(w http.ResponseWriter, r *http.Request, _ *Request) {
+func hangBody(w http.ResponseWriter, r *http.Request, req *Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(success)))
 	_, _ = w.Write(success[:8])
 	_ = http.NewResponseController(w).Flush()
-	wait(r, -1)
+	wait(r, req, -1)
 }
 
 // slow acknowledges at one byte a second.
@@ -122,7 +114,7 @@ func slow(w http.ResponseWriter, r *http.Request, req *Request) {
 	for _, b := range success {
 		_, _ = w.Write([]byte{b})
 		_ = http.NewResponseController(w).Flush()
-		if !wait(r, time.Second) {
+		if !wait(r, req, time.Second) {
 			return
 		}
 	}
@@ -166,11 +158,11 @@ func wireBytes(raw string) Behaviour {
 }
 
 // flood answers without an end.
-func flood(w http.ResponseWriter, r *http.Request, _ *Request) {
+func flood(w http.ResponseWriter, r *http.Request, req *Request) {
 	w.Header()["Content-Type"] = jsonHeader
 	_, _ = io.WriteString(w, `{"status":"`)
 	chunk := bytes.Repeat([]byte("success "), 1024)
-	for wait(r, 0) {
+	for wait(r, req, 0) {
 		if _, err := w.Write(chunk); err != nil {
 			return
 		}

@@ -48,6 +48,8 @@ type Request struct {
 	Try     int    // how often this id has come by now, 1 for the first time
 	Err     error  // why it does not verify; then it is answered 401
 	Acked   bool   // it was answered with an acknowledgement
+
+	closed <-chan struct{} // the Receiver's
 }
 
 // Counts are what came so far. A request that does not verify counts in Requests and Unverified alone.
@@ -172,7 +174,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		http.Error(w, "the body could not be read", status)
 		return
 	}
-	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes()}
+	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes(), closed: r.closed}
 	req.Chatbot, req.Type = subject(req.Body)
 	id, err := uuid.Parse(req.ID)
 	if err != nil {
@@ -194,12 +196,16 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.answered(id, &req, kept)
 		r.log(&req)
 	}()
-	r.options.Answer(w, hr.WithContext(withClosed(hr.Context(), r.closed)), &req)
+	r.options.Answer(w, hr, &req)
 }
+
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
 // subject reads SerialNumber and Type, which come first; "" where they do not.
 func subject(body []byte) (chatbot, typ string) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
 	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
 		return "", ""
 	}
