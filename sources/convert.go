@@ -1,0 +1,190 @@
+package sources
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// A converter makes rows of what a driver scanned: key, chatbot, creation time, whether `where` holds, and the fields'
+// columns.
+type converter struct {
+	cfg     *Config
+	created string // type of the column
+	strict  bool   // text must begin as a date to be a time: see sqliteDating
+	fields  []fieldOf
+}
+
+type fieldOf struct {
+	name     string
+	column   bool
+	typ      string
+	constant any
+}
+
+func newConverter(eng engine, sh *shape, cfg *Config, kind string) converter {
+	c := converter{cfg: cfg, strict: eng.name() == "sqlite" && kind == CursorCreated}
+	if eng.name() == "postgres" {
+		c.created, _ = sh.columnType(cfg.Created)
+	}
+	for _, m := range cfg.Fields {
+		f := fieldOf{name: m.Name, column: m.Column != "", constant: m.Const}
+		if n, ok := m.Const.(int); ok {
+			f.constant = int64(n)
+		}
+		if eng.name() == "postgres" {
+			f.typ, _ = sh.columnType(m.Column)
+		}
+		c.fields = append(c.fields, f)
+	}
+	return c
+}
+
+// columns counts the fields that are columns.
+func (c *converter) columns() int {
+	n := 0
+	for i := range c.fields {
+		if c.fields[i].column {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *converter) row(values []any) row {
+	r := row{Record: jobs.Record{Type: c.cfg.Type, Action: jobs.ActionCreate}, key: values[0], created: values[2]}
+	if id, ok := values[0].(int64); ok {
+		r.id = id
+	}
+	r.Row = keyText(values[0])
+	r.nobody = values[1] == nil
+	r.Chatbot = keyText(values[1])
+	switch m := values[3].(type) {
+	case bool:
+		r.matches = m
+	case int64:
+		r.matches = m != 0
+	}
+	t, ok := c.time(values[2])
+	r.Created = t
+	if !ok {
+		r.Err = fmt.Errorf("%w: column %s holds no time", jobs.ErrEncode, c.cfg.Created)
+	}
+	r.Fields = make([]jobs.Field, len(c.fields))
+	next := 4
+	for i := range c.fields {
+		f := &c.fields[i]
+		value := f.constant
+		if f.column {
+			value = fieldValue(values[next], f.typ)
+			next++
+		}
+		r.Fields[i] = jobs.Field{Name: f.name, Value: value}
+	}
+	return r
+}
+
+// time reads a creation time; the zero Time is NULL.
+func (c *converter) time(v any) (time.Time, bool) {
+	switch v := v.(type) {
+	case nil:
+		return time.Time{}, true
+	case time.Time:
+		if c.created != "timestamptz" { // its clock's hands were read as UTC
+			v = time.Date(v.Year(), v.Month(), v.Day(), v.Hour(), v.Minute(), v.Second(), v.Nanosecond(), c.cfg.zone())
+		}
+		return inYears(v)
+	case int64:
+		return unixTime(v)
+	case float64:
+		return unixFloat(v)
+	case string:
+		return c.timeText(v)
+	case []byte:
+		return c.timeText(string(v))
+	}
+	return time.Time{}, false
+}
+
+func (c *converter) timeText(s string) (time.Time, bool) {
+	if c.strict && !isDate(s) {
+		return time.Time{}, false
+	}
+	return parseTime(s, c.cfg.zone())
+}
+
+// keyText is a key or a chatbot as text: numbers in decimal, blobs in hexadecimal. PostgreSQL casts its own.
+func keyText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	case []byte:
+		return hex.EncodeToString(v)
+	case bool:
+		return strconv.FormatBool(v)
+	case time.Time:
+		return v.UTC().Format(time.RFC3339Nano)
+	}
+	return ""
+}
+
+// fieldValue is a driver's value as a Field has it. Times are text in the form that CreateTime has, or as PostgreSQL
+// writes them where they have no zone; blobs are text; decimals are numbers where that loses nothing.
+func fieldValue(v any, typ string) any {
+	switch v := v.(type) {
+	case nil, string, int64, bool:
+		return v
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) { // no number in JSON
+			return strconv.FormatFloat(v, 'g', -1, 64)
+		}
+		return v
+	case []byte:
+		if typ == "numeric" {
+			return decimal(string(v))
+		}
+		return string(v)
+	case time.Time:
+		if typ == "timestamptz" {
+			return v.UTC().Format("2006-01-02T15:04:05.000000Z")
+		}
+		return v.Format(timeLayout(typ))
+	}
+	return fmt.Sprint(v)
+}
+
+func timeLayout(typ string) string {
+	switch typ {
+	case "date":
+		return "2006-01-02"
+	case "time":
+		return "15:04:05.999999"
+	case "timetz":
+		return "15:04:05.999999Z07:00"
+	}
+	return "2006-01-02 15:04:05.999999"
+}
+
+// decimal is an int64 where s is a whole number that fits, a float64 where that prints as s does, and else s.
+func decimal(s string) any {
+	whole, frac, _ := strings.Cut(s, ".")
+	if strings.Trim(frac, "0") == "" {
+		if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			return n
+		}
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err == nil && strconv.FormatFloat(f, 'f', -1, 64) == strings.TrimRight(s, "0") {
+		return f
+	}
+	return s
+}

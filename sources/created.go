@@ -1,0 +1,349 @@
+package sources
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// A createdCursor finds rows by their creation time, for keys that say nothing of order. A row is created, at the
+// earliest, when its transaction begins, and may become visible long after. So a pass first asks for the oldest open
+// transaction, then reads all from where the last pass asked on: rows created before that one began are final, and the
+// keys of the later ones are kept in the bookmark, so that each comes once.
+//
+// Rows without a creation time have no place in that order. Each pass reads all of them, and the bookmark keeps all
+// their keys: right, but dear if they are many, so check warns.
+type createdCursor struct {
+	s     *Stream
+	d     dating
+	zoned bool
+	marks cache[*createdMark]
+
+	mu      sync.Mutex
+	undated time.Time // when rows without a time were last read, where that takes a whole scan
+}
+
+// undatedEvery is how often SQLite is asked for rows whose time is none: no index can serve that.
+const undatedEvery = time.Minute
+
+// passPages is how many pages without a new row one call reads.
+const passPages = 200
+
+func (s *Stream) settleCreated(ctx context.Context, q querier) error {
+	if s.cfg.Created == "" {
+		return fmt.Errorf("its ids come from no sequence, so cursor created applies, and that needs a created column")
+	}
+	c := &createdCursor{s: s, d: s.db.eng.dating(s.shape, &s.cfg)}
+	typ, _ := s.shape.columnType(s.cfg.Created)
+	c.zoned = typ == "timestamptz"
+	if p, ok := s.db.eng.(*postgres); ok {
+		switch typ {
+		case "timestamptz", "timestamp", "date":
+		default:
+			return fmt.Errorf("cursor created needs a created column that is a time, and column %q is %s: cast it in a query", s.cfg.Created, typ)
+		}
+		see, err := p.sight(ctx, q, s.shape.oid)
+		if err != nil {
+			return err
+		}
+		if err := see.blind(); err != nil && s.cfg.Lookback == 0 {
+			return err
+		}
+	}
+	s.cursor = c
+	return nil
+}
+
+// old reports whether a row created then is surely created before low.
+func (c *createdCursor) old(created, low time.Time) bool {
+	return !low.IsZero() && !created.Add(c.d.span(created)).After(low)
+}
+
+// lowWater begins a pass: see engine.lowWater.
+func (c *createdCursor) lowWater(ctx context.Context, q querier, floor time.Time) (time.Time, error) {
+	low, err := c.s.db.eng.lowWater(ctx, q, c.s, floor)
+	if !c.zoned {
+		low = unambiguous(low, c.s.cfg.zone())
+	}
+	return low.UTC().Truncate(time.Microsecond), err
+}
+
+func (c *createdCursor) after(ctx context.Context, b jobs.Bookmark, limit int, peek bool) (jobs.Page, error) {
+	m, err := parseCreatedMark(b)
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	began := m.pass == nil
+	var page jobs.Page
+	for range passPages {
+		var fresh []row
+		err := c.s.db.eng.read(ctx, func(q querier) error {
+			if m.pass == nil {
+				low, err := c.lowWater(ctx, q, m.low)
+				if err != nil {
+					return err
+				}
+				m.pass = &createdPass{next: low, undated: peek || c.readUndated()}
+			}
+			rows, drained, err := c.page(ctx, q, &m.pass.place, m.low, m.pass.undated, filter{}, limit)
+			fresh, page.Drained = c.fresh(m, rows), drained
+			return err
+		})
+		if err != nil {
+			return jobs.Page{}, err
+		}
+		page.Records = c.s.records(nil, fresh, true)
+		if page.Drained || len(page.Records) > 0 {
+			break
+		}
+	}
+	page.Bookmark = m.bookmark()
+	if page.Drained {
+		undated := m.pass.undated
+		if done := m.finish(); began && len(page.Records) == 0 && done.seen.equal(&m.seen) && !done.low.Before(m.low) {
+			page.Bookmark = b // nothing came, nothing went: the mark may as well stand
+		} else {
+			page.Bookmark = done.bookmark()
+		}
+		if undated && !peek {
+			c.readNow()
+		}
+	}
+	return page, nil
+}
+
+// finish is the mark at a pass's end.
+func (m *createdMark) finish() *createdMark {
+	done := &createdMark{low: m.pass.next, seen: m.pass.seen}
+	if !m.pass.undated {
+		done.seen.undated = m.seen.undated.with(m.pass.seen.undated)
+	}
+	return done
+}
+
+// fresh notes the rows that a pass came by and returns those not seen before.
+func (c *createdCursor) fresh(m *createdMark, rows []row) []row {
+	fresh := rows[:0]
+	for i := range rows {
+		r := &rows[i]
+		dated := !r.Created.IsZero()
+		if dated && c.old(r.Created, m.low) {
+			continue
+		}
+		seen := m.seen.has(&r.Record) || m.pass.seen.has(&r.Record)
+		if !dated || !c.old(r.Created, m.pass.next) {
+			m.pass.seen.add(&r.Record)
+		}
+		if !seen {
+			fresh = append(fresh, *r)
+		}
+	}
+	return fresh
+}
+
+// page reads on from at, at most limit rows of one region, and reports whether the last region is at its end.
+func (c *createdCursor) page(ctx context.Context, q querier, at *place, from time.Time, undated bool, f filter, limit int) (rows []row, drained bool, err error) {
+	regions := c.d.regions(from)
+	for ; at.region <= len(regions); *at = (place{region: at.region + 1}) {
+		if at.region == 0 && !undated {
+			continue
+		}
+		st := c.statement(regions, at, f, limit)
+		rows, err = c.s.rows(ctx, q, st.sql(), st.args...)
+		if err != nil {
+			return nil, false, err
+		}
+		switch {
+		case len(rows) == 0:
+			continue
+		case len(rows) < limit:
+			drained = at.region == len(regions)
+			*at = place{region: at.region + 1}
+			return rows, drained, nil
+		}
+		last := &rows[len(rows)-1]
+		at.key = last.key
+		if at.region > 0 {
+			at.created = c.d.raw(last.created)
+		}
+		return rows, false, nil
+	}
+	return nil, true, nil
+}
+
+// statement reads one region behind a place.
+func (c *createdCursor) statement(regions []region, at *place, f filter, limit int) *statement {
+	st, d, key := newStatement(c.s), &c.d, c.s.shape.key
+	st.add(key + " is not null")
+	if at.region == 0 {
+		st.add(d.undated)
+		if at.key != nil {
+			st.add(key + " > " + st.arg(at.key) + d.keyCast)
+		}
+		st.order = key
+	} else {
+		r := regions[at.region-1]
+		st.add(d.created + " < " + r.high)
+		if at.key != nil {
+			st.add("(" + d.created + ", " + key + ") > (" + st.arg(at.created) + d.cast + ", " + st.arg(at.key) + d.keyCast + ")")
+		} else {
+			st.add(d.created + " >= " + st.arg(r.low) + d.cast)
+		}
+		st.order = d.created + ", " + key
+	}
+	st.matching()
+	st.chatbots(f.chatbots)
+	st.limit = limit
+	return st
+}
+
+// end is the rows that are now visible: those created before the oldest open transaction began, and the keys of the
+// later ones.
+func (c *createdCursor) end(ctx context.Context) (jobs.Bookmark, error) {
+	m := &createdMark{}
+	for drained := false; !drained; {
+		err := c.s.db.eng.read(ctx, func(q querier) (err error) {
+			if m.pass == nil {
+				if m.low, err = c.lowWater(ctx, q, time.Time{}); err != nil {
+					return err
+				}
+				m.pass = &createdPass{next: m.low, undated: true}
+			}
+			var rows []row
+			rows, drained, err = c.page(ctx, q, &m.pass.place, m.low, true, filter{}, endPage)
+			c.fresh(m, rows)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return m.finish().bookmark(), nil
+}
+
+func (c *createdCursor) older(ctx context.Context, at, until jobs.Bookmark, f filter, limit int) (jobs.Page, error) {
+	end, err := c.marks.get(until, parseCreatedMark)
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	m, err := parseCreatedMark(at)
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	if m.pass == nil {
+		m.pass = &createdPass{undated: true}
+	}
+	var page jobs.Page
+	for i := 0; i < passPages && len(page.Records) == 0 && !page.Drained; i++ {
+		err := c.s.db.eng.read(ctx, func(q querier) error {
+			rows, drained, err := c.page(ctx, q, &m.pass.place, f.since, true, f, limit)
+			kept := rows[:0]
+			for i := range rows {
+				if f.passes(&rows[i]) && c.visible(end, &rows[i].Record) {
+					kept = append(kept, rows[i])
+				}
+			}
+			page.Records, page.Drained = c.s.records(nil, kept, true), drained
+			return err
+		})
+		if err != nil {
+			return jobs.Page{}, err
+		}
+	}
+	page.Bookmark = m.bookmark()
+	return page, nil
+}
+
+// visible reports whether a row had been seen at m.
+func (c *createdCursor) visible(m *createdMark, rec *jobs.Record) bool {
+	dated := !rec.Created.IsZero()
+	if m.seen.has(rec) || dated && c.old(rec.Created, m.low) {
+		return true
+	}
+	if m.pass == nil {
+		return false
+	}
+	return m.pass.seen.has(rec) || dated && c.old(rec.Created, m.pass.next) && c.passed(&m.pass.place, rec)
+}
+
+// passed reports whether a pass at p has come by a row.
+func (c *createdCursor) passed(p *place, rec *jobs.Record) bool {
+	if p.region == 0 || p.key == nil {
+		return false
+	}
+	t, _ := c.s.conv.time(p.created)
+	if !rec.Created.Equal(t) {
+		return rec.Created.Before(t)
+	}
+	key := keyText(p.key)
+	a, errA := strconv.ParseInt(rec.Row, 10, 64)
+	b, errB := strconv.ParseInt(key, 10, 64)
+	if errA == nil && errB == nil {
+		return a <= b
+	}
+	return rec.Row <= key
+}
+
+func (c *createdCursor) past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
+	m, err := c.marks.get(b, parseCreatedMark)
+	if err != nil {
+		return false, err
+	}
+	return !c.visible(m, rec), nil
+}
+
+func (c *createdCursor) describe(b jobs.Bookmark) (string, int) {
+	m, err := c.marks.get(b, parseCreatedMark)
+	switch {
+	case err != nil:
+		return "unreadable", 0
+	case m.low.IsZero():
+		return "beginning", 0
+	}
+	return m.low.Format(time.RFC3339Nano), 0
+}
+
+func (c *createdCursor) at(ctx context.Context, id string) (jobs.Bookmark, error) {
+	records, err := c.s.Read(ctx, []string{id})
+	switch {
+	case err != nil:
+		return "", err
+	case len(records) == 0:
+		return "", fmt.Errorf("there is no row %q", id)
+	case records[0].Created.IsZero():
+		return "", fmt.Errorf("row %q has no creation time", id)
+	}
+	m := &createdMark{low: records[0].Created}
+	m.seen.add(&records[0])
+	return m.bookmark(), nil
+}
+
+func (c *createdCursor) scanSQL() (string, []any) {
+	regions := c.d.regions(c.s.db.now())
+	st := c.statement(regions, &place{region: len(regions)}, filter{}, 500)
+	return st.sql(), st.args
+}
+
+func (c *createdCursor) latest() string {
+	return "where " + c.d.created + " is not null order by " + c.d.created + " desc"
+}
+
+// readUndated says whether a pass is to read the rows without a time.
+func (c *createdCursor) readUndated() bool {
+	if c.s.db.eng.name() == "postgres" { // an index serves
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.s.db.now().Sub(c.undated) >= undatedEvery
+}
+
+func (c *createdCursor) readNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.undated = c.s.db.now()
+}

@@ -1,0 +1,153 @@
+package sources
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Options of a Database. The zero value is what programs want.
+type Options struct {
+	Now func() time.Time // nil: time.Now; what gaps are aged by
+}
+
+// A Database is where streams' tables stand. Its methods are safe for concurrent use.
+type Database struct {
+	eng  engine
+	now  func() time.Time
+	wake *wake
+}
+
+// An engine is what PostgreSQL and SQLite do differently, below a stream.
+type engine interface {
+	name() string
+	// read runs fn in a read-only transaction. Each statement of it sees what was committed before that statement.
+	read(ctx context.Context, fn func(q querier) error) error
+	ping(ctx context.Context) error
+	close() error
+	// listen calls w.bump whenever rows may have come, until the context ends.
+	listen(ctx context.Context, w *wake)
+
+	// inspect says what the stream's table or query is.
+	inspect(ctx context.Context, q querier, cfg *Config) (*shape, error)
+	// param is the n-th parameter, from 1; output is an expression as a SELECT gives it out; text is one as text.
+	param(n int) string
+	output(expr string) string
+	text(expr string) string
+	// oneOf says that expr, as text, is one of a list, which is parameter n and what arg gives.
+	oneOf(expr string, n int, list []string) (condition string, args []any)
+	// issued is the last id that the stream's sequence gave out, and its increment; ok is false where there is none
+	// that can be read.
+	issued(ctx context.Context, q querier, sh *shape) (seq issued, ok bool, err error)
+	// lowWater is the time before which no row will be created any more; floor is an earlier such time, or zero.
+	lowWater(ctx context.Context, q querier, s *Stream, floor time.Time) (time.Time, error)
+	// byKey is the condition that the id is one of these keys.
+	byKey(sh *shape, cfg *Config, keys []string) (condition string, args []any)
+	// dating is how the created cursor finds rows by time.
+	dating(sh *shape, cfg *Config) dating
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// A shape is what a database says of a stream's table or query.
+type shape struct {
+	from    string            // what stands behind FROM
+	types   map[string]string // column → type, as the engine names it
+	folds   bool              // column names are compared without case
+	isTable bool              // and not a view or a query
+	key     string            // id as the engine compares and orders it
+	keyType string            // type that key is compared as
+
+	integerKey bool // the engine gives out the ids, from a sequence or as SQLite does
+	sequence   *sequence
+
+	oid           int64 // PostgreSQL
+	autoincrement bool  // SQLite
+}
+
+// A sequence feeds an id column.
+type sequence struct {
+	name      string // quoted
+	oid       int64
+	increment int64
+	cache     int64
+	start     int64
+	cycles    bool
+	readable  bool
+}
+
+type issued struct{ last, increment int64 }
+
+func (sh *shape) columnType(name string) (string, bool) {
+	if sh.folds {
+		name = strings.ToLower(name)
+	}
+	t, ok := sh.types[name]
+	return t, ok
+}
+
+// Open opens a database for reading: postgres://… or sqlite:PATH. It does not need to be reachable yet where it is
+// PostgreSQL: Ping says. Errors never hold the password.
+func Open(ctx context.Context, dsn string, opts Options) (*Database, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	var eng engine
+	var err error
+	switch scheme, path, _ := strings.Cut(dsn, ":"); scheme {
+	case "postgres", "postgresql":
+		eng, err = openPostgres(dsn)
+	case "sqlite":
+		eng, err = openSQLite(ctx, path, opts.Now)
+	default:
+		err = errors.New("a source is postgres://… or sqlite:PATH")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Database{eng: eng, now: opts.Now, wake: newWake(eng)}, nil
+}
+
+// Engine is "postgres" or "sqlite".
+func (d *Database) Engine() string { return d.eng.name() }
+
+// Ping says whether the database can be reached.
+func (d *Database) Ping(ctx context.Context) error {
+	if err := d.eng.ping(ctx); err != nil {
+		return fmt.Errorf("reach the source: %w", masked(err))
+	}
+	return nil
+}
+
+// Close ends the connections, and the waiting of all streams.
+func (d *Database) Close() error {
+	d.wake.close()
+	return d.eng.close()
+}
+
+// readTx is engine.read over a pool.
+func readTx(ctx context.Context, db *sqlx.DB, fn func(q querier) error) error {
+	tx, err := db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		return errors.Join(err, ignoreDone(tx.Rollback()))
+	}
+	return tx.Commit()
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,432 @@
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// A Stream is the records of one type in one table or query. It implements jobs.Source.
+type Stream struct {
+	db     *Database
+	cfg    Config
+	shape  *shape
+	cursor cursor
+	kind   string // CursorGaps or CursorCreated
+	conv   converter
+
+	prepareds prepareds
+	scanned   atomic.Uint64 // the wake's count when the last scan began
+}
+
+var _ jobs.Source = (*Stream)(nil)
+
+// A cursor finds new rows.
+type cursor interface {
+	end(ctx context.Context) (jobs.Bookmark, error)
+	// after is Source.After. A peek leaves no trace in when things were last looked for.
+	after(ctx context.Context, b jobs.Bookmark, limit int, peek bool) (jobs.Page, error)
+	older(ctx context.Context, at, until jobs.Bookmark, f filter, limit int) (jobs.Page, error)
+	past(b jobs.Bookmark, rec *jobs.Record) (bool, error)
+	describe(b jobs.Bookmark) (position string, gaps int)
+	at(ctx context.Context, id string) (jobs.Bookmark, error)
+	// scanSQL is a statement whose plan shows whether an index serves the scans.
+	scanSQL() (query string, args []any)
+	// latest orders rows so that the newest come first.
+	latest() string
+}
+
+// A missingError says which table or columns the database does not have.
+type missingError struct {
+	table   string
+	columns []usedColumn
+}
+
+func (e *missingError) Error() string {
+	if len(e.columns) == 0 {
+		return fmt.Sprintf("there is no table %q, or this user may not see it", e.table)
+	}
+	var names []string
+	for _, c := range e.columns {
+		names = append(names, fmt.Sprintf("%q (%s)", c.name, c.use))
+	}
+	what := "column"
+	if len(names) > 1 {
+		what = "columns"
+	}
+	if e.table == "" {
+		return fmt.Sprintf("the query gives no %s %s", what, strings.Join(names, ", "))
+	}
+	return fmt.Sprintf("table %q has no %s %s", e.table, what, strings.Join(names, ", "))
+}
+
+// IsMissing reports whether err says that a stream's table or columns do not exist.
+func IsMissing(err error) bool {
+	_, ok := errors.AsType[*missingError](err)
+	return ok
+}
+
+// Stream opens a stream: it looks at the table or query and settles on the cursor. Errors name the stream and what is
+// wrong; IsUnavailable says which of them may pass, IsMissing that the table or a column is not there.
+func (d *Database) Stream(ctx context.Context, cfg Config) (*Stream, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Stream{db: d, cfg: cfg}
+	err := d.eng.read(ctx, func(q querier) (err error) {
+		if s.shape, err = d.eng.inspect(ctx, q, &cfg); err != nil {
+			return err
+		}
+		if err := missingColumns(&cfg, s.shape); err != nil {
+			return err
+		}
+		return s.settle(ctx, q)
+	})
+	if err != nil {
+		return nil, s.wrap("open", err)
+	}
+	return s, nil
+}
+
+func missingColumns(cfg *Config, sh *shape) error {
+	var missing []usedColumn
+	for _, c := range cfg.columns() {
+		if _, ok := sh.columnType(c.name); !ok {
+			missing = append(missing, c)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return &missingError{cfg.Table, missing}
+}
+
+// settle chooses the cursor and what goes with it.
+func (s *Stream) settle(ctx context.Context, q querier) error {
+	s.kind = s.cfg.Cursor
+	if s.kind == CursorAuto {
+		s.kind = CursorCreated
+		if s.shape.integerKey {
+			s.kind = CursorGaps
+		}
+	}
+	s.conv = newConverter(s.db.eng, s.shape, &s.cfg, s.kind)
+	switch s.kind {
+	case CursorGaps:
+		return s.settleGaps(ctx, q)
+	default:
+		return s.settleCreated(ctx, q)
+	}
+}
+
+// Type is the type of the stream's records.
+func (s *Stream) Type() string { return s.cfg.Type }
+
+// Cursor is CursorGaps or CursorCreated: what auto came to.
+func (s *Stream) Cursor() string { return s.kind }
+
+// Settle is how long after its creation a record is pushed at the earliest.
+func (s *Stream) Settle() time.Duration { return s.cfg.Settle }
+
+// Definition changes when a bookmark would mean something else. What a query says is part of it under the gaps cursor
+// alone: its ids may be another table's, while times stay times.
+func (s *Stream) Definition() string {
+	from := s.cfg.Table
+	if s.cfg.Query != "" {
+		from = "query"
+		if s.kind == CursorGaps {
+			from += fmt.Sprintf(" %016x", hashKey(strings.Join(strings.Fields(s.cfg.Query), " ")))
+		}
+	}
+	definition := strings.Join([]string{s.db.eng.name(), s.kind, from, s.cfg.ID}, " ")
+	if s.kind == CursorCreated {
+		definition += " " + s.cfg.Created
+	}
+	return definition
+}
+
+// End implements jobs.Source.
+func (s *Stream) End(ctx context.Context) (jobs.Bookmark, error) {
+	b, err := s.cursor.end(ctx)
+	return b, s.wrap("find the end", err)
+}
+
+// At is the position behind the row with this id, for `stream reset`: rows past it are read again.
+func (s *Stream) At(ctx context.Context, id string) (jobs.Bookmark, error) {
+	b, err := s.cursor.at(ctx, id)
+	return b, s.wrap("find row "+id, err)
+}
+
+// After implements jobs.Source.
+func (s *Stream) After(ctx context.Context, b jobs.Bookmark, limit int) (jobs.Page, error) {
+	count := s.db.wake.now()
+	p, err := s.cursor.after(ctx, b, limit, false)
+	if err == nil {
+		s.scanned.Store(count)
+	}
+	return p, s.wrap("read new rows", err)
+}
+
+// Wait implements jobs.Source.
+func (s *Stream) Wait(ctx context.Context, poll time.Duration) error {
+	count := s.db.wake.now()
+	if err := s.db.wake.wait(ctx, s.scanned.Load(), poll); err != nil {
+		return err
+	}
+	s.scanned.Store(count) // a caller that does not scan waits for the next occasion
+	return nil
+}
+
+// A filter narrows what older returns.
+type filter struct {
+	chatbots []string // nil: all
+	since    time.Time
+}
+
+func newFilter(chatbots []string, since time.Time) filter {
+	if slices.Equal(chatbots, []string{jobs.AllChatbots}) {
+		chatbots = nil
+	}
+	return filter{chatbots, since}
+}
+
+// passes reports whether a row is recent enough; its chatbot was asked for in SQL.
+func (f *filter) passes(r *row) bool {
+	return r.Created.IsZero() || !r.Created.Before(f.since)
+}
+
+// Older implements jobs.Source.
+func (s *Stream) Older(ctx context.Context, at, until jobs.Bookmark, chatbots []string, since time.Time, limit int) (jobs.Page, error) {
+	if chatbots != nil && len(chatbots) == 0 || until == "" {
+		return jobs.Page{Bookmark: at, Drained: true}, nil
+	}
+	p, err := s.cursor.older(ctx, at, until, newFilter(chatbots, since), limit)
+	return p, s.wrap("read older rows", err)
+}
+
+// CountOlder implements jobs.Source.
+func (s *Stream) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since time.Time) (int, error) {
+	count := 0
+	for at, drained := jobs.Bookmark(""), false; !drained; {
+		p, err := s.Older(ctx, at, until, chatbots, since, 5000)
+		if err != nil {
+			return 0, err
+		}
+		count += len(p.Records)
+		at, drained = p.Bookmark, p.Drained
+	}
+	return count, nil
+}
+
+// Past implements jobs.Source.
+func (s *Stream) Past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
+	past, err := s.cursor.past(b, rec)
+	return past, s.wrap("place a record", err)
+}
+
+// Describe implements jobs.Source. The position is an id that `stream reset` takes, or a time; a bookmark that cannot
+// be read is described as "unreadable".
+func (s *Stream) Describe(b jobs.Bookmark) (position string, gaps int) { return s.cursor.describe(b) }
+
+// Lag implements jobs.Source. Rows without a creation time have no age.
+func (s *Stream) Lag(ctx context.Context, b jobs.Bookmark) (time.Duration, error) {
+	p, err := s.cursor.after(ctx, b, 500, true)
+	if err != nil {
+		return 0, s.wrap("read its lag", err)
+	}
+	var oldest time.Time
+	for i := range p.Records {
+		if c := p.Records[i].Created; !c.IsZero() && (oldest.IsZero() || c.Before(oldest)) {
+			oldest = c
+		}
+	}
+	if oldest.IsZero() {
+		return 0, nil
+	}
+	return max(0, s.db.now().Sub(oldest)), nil
+}
+
+// readAtOnce is how many keys one statement of Read names.
+const readAtOnce = 500
+
+// Read implements jobs.Source.
+func (s *Stream) Read(ctx context.Context, keys []string) ([]jobs.Record, error) {
+	var records []jobs.Record
+	for chunk := range slices.Chunk(keys, readAtOnce) {
+		condition, args := s.db.eng.byKey(s.shape, &s.cfg, chunk)
+		err := s.db.eng.read(ctx, func(q querier) error {
+			rows, err := s.rows(ctx, q, s.selects(s.shape.key)+" where "+condition, args...)
+			records = s.records(records, rows, false)
+			return err
+		})
+		if err != nil {
+			return nil, s.wrap("read rows again", err)
+		}
+	}
+	return records, nil
+}
+
+// Latest returns the newest n rows, whatever they are: what `check` tries to encode. Rows that belong to nobody are
+// left out.
+func (s *Stream) Latest(ctx context.Context, n int) ([]jobs.Record, error) {
+	var records []jobs.Record
+	err := s.db.eng.read(ctx, func(q querier) error {
+		rows, err := s.rows(ctx, q, fmt.Sprintf("%s %s limit %d", s.selects(s.shape.key), s.cursor.latest(), n))
+		records = s.records(nil, rows, false)
+		return err
+	})
+	return records, s.wrap("read the latest rows", err)
+}
+
+// selects is the SELECT list and FROM of every statement that reads rows; key is how the id is given out.
+func (s *Stream) selects(key string) string {
+	eng := s.db.eng
+	list := []string{eng.output(key), eng.output(eng.text(pq.QuoteIdentifier(s.cfg.Chatbot))), "null", "true"}
+	if s.kind == CursorCreated {
+		list[0] = eng.output(eng.text(key))
+	}
+	if s.cfg.Created != "" {
+		list[2] = eng.output(pq.QuoteIdentifier(s.cfg.Created))
+	}
+	if s.cfg.Where != "" {
+		list[3] = "(" + s.cfg.Where + "\n) is true"
+	}
+	for _, m := range s.cfg.Fields {
+		if m.Column != "" {
+			list = append(list, eng.output(pq.QuoteIdentifier(m.Column)))
+		}
+	}
+	return "select " + strings.Join(list, ", ") + " from " + s.shape.from
+}
+
+// A statement reads rows of a stream that meet all of its conditions.
+type statement struct {
+	s          *Stream
+	conditions []string
+	args       []any
+	order      string
+	limit      int
+}
+
+func newStatement(s *Stream) *statement { return &statement{s: s} }
+
+func (st *statement) add(condition string) { st.conditions = append(st.conditions, condition) }
+
+// arg adds a value and returns its parameter.
+func (st *statement) arg(v any) string {
+	st.args = append(st.args, v)
+	return st.s.db.eng.param(len(st.args))
+}
+
+// matching keeps to rows that meet the operator's `where`.
+func (st *statement) matching() {
+	if st.s.cfg.Where != "" {
+		st.add("(" + st.s.cfg.Where + "\n)")
+	}
+}
+
+func (st *statement) chatbots(list []string) {
+	if list != nil {
+		condition, args := st.s.db.eng.oneOf(pq.QuoteIdentifier(st.s.cfg.Chatbot), len(st.args)+1, list)
+		st.add(condition)
+		st.args = append(st.args, args...)
+	}
+}
+
+func (st *statement) sql() string {
+	return st.s.selects(st.s.shape.key) + " where " + strings.Join(st.conditions, " and ") +
+		" order by " + st.order + " limit " + strconv.Itoa(st.limit)
+}
+
+// A row is a record with what cursors need of it.
+type row struct {
+	jobs.Record
+	id      int64 // gaps
+	key     any   // as the database gave it
+	created any   // likewise
+	matches bool  // `where`
+	nobody  bool  // it has no chatbot
+}
+
+func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) ([]row, error) {
+	rs, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, masked(err)
+	}
+	defer rs.Close()
+	values := make([]any, 4+s.conv.columns())
+	into := make([]any, len(values))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	var rows []row
+	for rs.Next() {
+		if err := rs.Scan(into...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, s.conv.row(values))
+	}
+	return rows, masked(rs.Err())
+}
+
+// records appends what may be given out of rows to list.
+func (s *Stream) records(list []jobs.Record, rows []row, matching bool) []jobs.Record {
+	list = slices.Grow(list, len(rows))
+	for i := range rows {
+		if !rows[i].nobody && (rows[i].matches || !matching) {
+			list = append(list, rows[i].Record)
+		}
+	}
+	return list
+}
+
+func (s *Stream) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("stream %s: %s: %w", s.cfg.Type, doing, masked(err))
+}
+
+// A cache keeps parsed bookmarks: Past asks for one per record and webhook.
+type cache[T any] struct {
+	mu     sync.RWMutex
+	parsed map[jobs.Bookmark]T
+	bytes  int
+}
+
+// Bounds of a cache; a program with more webhooks than this parses some anew.
+const (
+	cacheSize  = 20000
+	cacheBytes = 16 << 20
+)
+
+func (c *cache[T]) get(b jobs.Bookmark, parse func(jobs.Bookmark) (T, error)) (T, error) {
+	c.mu.RLock()
+	v, ok := c.parsed[b]
+	c.mu.RUnlock()
+	if ok {
+		return v, nil
+	}
+	v, err := parse(b)
+	if err != nil {
+		return v, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parsed == nil || len(c.parsed) >= cacheSize || c.bytes > cacheBytes {
+		c.parsed, c.bytes = map[jobs.Bookmark]T{}, 0
+	}
+	c.parsed[b] = v
+	c.bytes += len(b)
+	return v, nil
+}

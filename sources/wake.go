@@ -1,0 +1,216 @@
+package sources
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// Channel is what the trigger notifies. Notifications carry nothing: they say "look".
+const Channel = "leadrelay"
+
+// A wake counts the occasions on which rows may have come, and lets streams wait for the next. A stream remembers the
+// count at which its last scan began, so that a row committed between that scan and the waiting is not slept over.
+type wake struct {
+	eng  engine
+	done context.CancelFunc
+	ctx  context.Context
+	once sync.Once
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	count uint64
+	next  chan struct{} // closed when count moves
+}
+
+func newWake(eng engine) *wake {
+	ctx, done := context.WithCancel(context.Background())
+	return &wake{eng: eng, ctx: ctx, done: done, count: 1, next: make(chan struct{})}
+}
+
+func (w *wake) bump() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count++
+	close(w.next)
+	w.next = make(chan struct{})
+}
+
+func (w *wake) now() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
+}
+
+// wait returns when the count is past seen, or poll has passed. The first to wait begins the listening: a program that
+// only reads needs none.
+func (w *wake) wait(ctx context.Context, seen uint64, poll time.Duration) error {
+	w.once.Do(func() {
+		w.work.Add(1)
+		go func() {
+			defer w.work.Done()
+			w.eng.listen(w.ctx, w)
+		}()
+	})
+	w.mu.Lock()
+	count, next := w.count, w.next
+	w.mu.Unlock()
+	if count > seen {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(poll)
+	defer timer.Stop()
+	select {
+	case <-next:
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.ctx.Done():
+		return errors.New("the source was closed")
+	}
+}
+
+func (w *wake) close() {
+	w.once.Do(func() {}) // too late to begin
+	w.done()
+	w.work.Wait()
+}
+
+const (
+	standbyEvery  = time.Minute            // how often a standby is asked whether it is one still
+	listenerPing  = time.Minute            // how often a silent connection is tried
+	dataVersion   = 150 * time.Millisecond // how often SQLite is asked whether something changed
+	reconnectFrom = time.Second
+	reconnectTo   = 5 * time.Second
+)
+
+// listen follows the channel on one connection. A standby cannot LISTEN; there the slow poll is all.
+func (p *postgres) listen(ctx context.Context, w *wake) {
+	for {
+		var standby bool
+		err := p.db.QueryRowContext(ctx, "select pg_is_in_recovery()").Scan(&standby)
+		wait := reconnectFrom
+		switch {
+		case err == nil && standby:
+			wait = standbyEvery
+		case err == nil:
+			wait = reconnectFrom
+			p.follow(ctx, w)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (p *postgres) follow(ctx context.Context, w *wake) {
+	l := pq.NewDialListener(dialer{ctx}, p.dsn, reconnectFrom, reconnectTo, nil)
+	listening := make(chan error, 1)
+	go func() { listening <- l.Listen(Channel) }()
+	defer func() {
+		_ = l.Close()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for range l.NotificationChannel() {
+			}
+		}()
+		select {
+		case <-ended:
+		case <-time.After(time.Second): // the server is away, and the listener sleeps before it tries again
+		}
+	}()
+	ping := time.NewTicker(listenerPing)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-listening:
+			w.bump() // what was committed before the channel was open was not notified
+			if err != nil {
+				return
+			}
+			listening = nil
+		case _, ok := <-l.NotificationChannel():
+			if !ok {
+				return
+			}
+			w.bump() // nil after a reconnect: anything may have been missed
+		case <-ping.C:
+			go func() { _ = l.Ping() }() // a dead connection is noticed, and made anew
+		}
+	}
+}
+
+// A dialer gives up when its context ends, where the listener's own would hold up the closing.
+type dialer struct{ ctx context.Context }
+
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
+	return (&net.Dialer{}).DialContext(ctx, network, address)
+}
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}
+
+// listen asks on one connection, which sees every commit of the others as another data version.
+func (s *sqlite) listen(ctx context.Context, w *wake) {
+	var conn *sql.Conn
+	drop := func() {
+		if conn != nil {
+			_ = conn.Close()
+			conn = nil
+		}
+	}
+	defer drop()
+	var last int64
+	var on any // the pool that conn is of
+	tick := time.NewTicker(dataVersion)
+	defer tick.Stop()
+	for {
+		if db, err := s.current(); err == nil {
+			if conn != nil && on != any(db) { // another file stands there
+				drop()
+			}
+			if conn == nil {
+				if conn, err = db.DB.Conn(ctx); err != nil {
+					conn = nil
+				}
+				on, last = db, -1
+			}
+			if conn != nil {
+				var version int64
+				if err := conn.QueryRowContext(ctx, "pragma data_version").Scan(&version); err != nil {
+					drop()
+				} else if version != last {
+					last = version
+					w.bump()
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
