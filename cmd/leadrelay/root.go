@@ -87,8 +87,8 @@ Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signa
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: exitUsage, err: err} })
 	root.AddCommand(
 		newServeCommand(a), newRunNowCommand(a), newStatusCommand(a),
-		newStreamCommand(a), newWebhookCommand(a), newDeliveryCommand(a),
-		newDemoCommand(a), newVersionCommand(a),
+		newStreamCommand(a), newWebhookCommand(a), newDeliveryCommand(a), newBackfillCommand(a),
+		newDemoCommand(a), newReceiveCommand(a), newSignCommand(a), newVerifyCommand(a), newVersionCommand(a),
 	)
 	refuseStrayArguments(root)
 	return root
