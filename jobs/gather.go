@@ -156,9 +156,9 @@ func (r *Runner) draft(ro *roster, records []Record, runs []*activeRun, only *Su
 				if err != nil || !past {
 					return err
 				}
-				if !sub.Since.IsZero() && !rec.Created.IsZero() && rec.Created.Before(sub.Since) {
-					return nil
-				}
+			}
+			if !rec.Created.IsZero() && rec.Created.Before(ro.since[w.ID]) {
+				return nil
 			}
 			d.add(r, w, rec, runs, now)
 			return nil

@@ -113,6 +113,10 @@ func (p Plan) stream(ctx context.Context, src Source, w *Webhook, subs []Subscri
 	if err != nil {
 		return err
 	}
+	since, err := w.since()
+	if err != nil {
+		return err
+	}
 	for at := st.Bookmark; ; {
 		page, err := src.After(ctx, at, pageSize)
 		if err != nil {
@@ -124,7 +128,7 @@ func (p Plan) stream(ctx context.Context, src Source, w *Webhook, subs []Subscri
 			if err != nil {
 				return err
 			}
-			if !past || !sub.Since.IsZero() && !rec.Created.IsZero() && rec.Created.Before(sub.Since) {
+			if !past || !rec.Created.IsZero() && rec.Created.Before(since) {
 				continue
 			}
 			if err := p.one(w, rec, p.Now(), f); err != nil {

@@ -188,16 +188,12 @@ func (p Provisioning) subscribe(ctx context.Context, w *Webhook, src Source, end
 		ends[src.Type()] = end
 	}
 	sub := Subscription{Webhook: w.ID, Type: src.Type(), Start: end}
-	switch w.From {
-	case FromNow:
-	case FromBeginning:
-		sub.Until = end
-	default:
-		since, err := time.Parse(time.RFC3339Nano, w.From)
-		if err != nil {
-			return sub, fmt.Errorf("webhook %s: from %q is no time; write now, beginning or 2026-01-31T00:00:00Z", w.ID, w.From)
-		}
-		sub.Since, sub.Until = since.UTC().Truncate(time.Microsecond), end
+	since, err := w.since()
+	if err != nil {
+		return sub, err
+	}
+	if w.From != FromNow {
+		sub.Since, sub.Until = since, end
 	}
 	return sub, nil
 }

@@ -1,6 +1,9 @@
 package jobs
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A roster is the registered webhooks, ready to be asked who wants a record.
 type roster struct {
@@ -10,6 +13,7 @@ type roster struct {
 	forAll     []*Webhook            // those that want every chatbot's
 	subs       map[subscriber]*Subscription
 	schedules  map[string]*Schedule // by webhook
+	since      map[string]time.Time // by webhook whose from is a time: older records are not for it
 	fires      map[string]*fires    // by schedule key
 	immediate  bool                 // an active webhook is immediate
 }
@@ -29,6 +33,7 @@ func newRoster(set Registered) (*roster, error) {
 		byChatbot:  map[string][]*Webhook{},
 		subs:       make(map[subscriber]*Subscription, len(set.Subscriptions)),
 		schedules:  make(map[string]*Schedule, len(set.Webhooks)),
+		since:      map[string]time.Time{},
 		fires:      map[string]*fires{},
 	}
 	parsed := map[[2]string]*Schedule{}
@@ -42,10 +47,16 @@ func newRoster(set Registered) (*roster, error) {
 				r.byChatbot[c] = append(r.byChatbot[c], w)
 			}
 		}
+		since, err := w.since()
+		if err != nil {
+			return nil, err
+		}
+		if !since.IsZero() {
+			r.since[w.ID] = since
+		}
 		spec := [2]string{w.Schedule, w.Timezone}
 		s := parsed[spec]
 		if s == nil {
-			var err error
 			if s, err = ParseSchedule(w.Schedule, w.Timezone); err != nil {
 				return nil, fmt.Errorf("webhook %s: %w", w.ID, err)
 			}

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -75,6 +76,18 @@ func (w *Webhook) WantsChatbot(chatbot string) bool {
 // AllChatbots reports whether the webhook wants every chatbot's records.
 func (w *Webhook) AllChatbots() bool { return len(w.Chatbots) == 1 && w.Chatbots[0] == AllChatbots }
 
+// since is the webhook's from where that is a time, else zero.
+func (w *Webhook) since() (time.Time, error) {
+	if w.From == FromNow || w.From == FromBeginning {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, w.From)
+	if err != nil {
+		return t, fmt.Errorf("webhook %s: from %q is no time; write now, beginning or 2026-01-31T00:00:00Z", w.ID, w.From)
+	}
+	return t.UTC().Truncate(time.Microsecond), nil
+}
+
 // MaskedURL is scheme, host and first path segment: what may be shown of a URL, since the rest often is a secret.
 func MaskedURL(raw Secret) string {
 	u, err := url.Parse(raw.Reveal())
@@ -97,7 +110,7 @@ type Subscription struct {
 	Webhook  string
 	Type     string
 	Start    Bookmark  // rows that were visible here are older than the webhook
-	Since    time.Time // only rows created at or after this; zero: no such bound
+	Since    time.Time // the backfill takes only rows created at or after this; zero: no such bound
 	Backfill Bookmark  // the backfill's own cursor; "" is the beginning
 	Until    Bookmark  // where the backfill ends; "" where none is under way: Enter with Done clears it
 }

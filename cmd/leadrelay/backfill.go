@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+func newBackfillCommand(a *app) *cobra.Command {
+	var webhook, since string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "backfill --webhook ID",
+		Short: "Enter rows that are older than a webhook",
+		Long: `Let a webhook have the rows that were there before it was entered. What was delivered to it before is not sent
+again. The rows are pushed by the webhook's next run (leadrelay run-now --webhook ID), or at once by a daemon where
+the webhook is immediate.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var from time.Time
+			if since != "" {
+				var err error
+				if from, err = parseTime(since); err != nil {
+					return usageErrorf("--since %w", err)
+				}
+			}
+			return a.backfill(cmd.Context(), webhook, from, dryRun)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&webhook, "webhook", "", "the webhook")
+	f.StringVar(&since, "since", "", "only rows created since this time, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+	f.BoolVar(&dryRun, "dry-run", false, "count the rows only")
+	_ = cmd.MarkFlagRequired("webhook")
+	return cmd
+}
+
+// parseTime reads a date or a time as people type them; without a zone it is UTC.
+func parseTime(text string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", text)
+}
+
+func (a *app) backfill(ctx context.Context, webhook string, since time.Time, dryRun bool) (err error) {
+	c, err := a.loadConfig("source", "ledger", "streams")
+	if err != nil {
+		return err
+	}
+	p, err := a.openBoth(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	rows, err := jobs.BackfillByHand(ctx, p.ledger, p.streams, webhook, since, dryRun)
+	if errors.Is(err, jobs.ErrNotFound) {
+		return &exitError{code: exitUsage, err: err}
+	}
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"webhook": webhook, "rows": rows, "begun": !dryRun && rows > 0})
+	}
+	switch {
+	case rows == 0:
+		_, err = fmt.Fprintf(a.stdout, "no row is older than webhook %s\n", webhook)
+	case dryRun:
+		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s\n", rows, webhook)
+	default:
+		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s; its next run sends those it has not had: leadrelay run-now --webhook %[2]s\n", rows, webhook)
+	}
+	return err
+}
