@@ -88,23 +88,20 @@ func (d *demonstration) first(ctx context.Context) error {
 	d.say("Four chatbots have collected leads and appointments in SQL tables. Each has a CRM:")
 	t := tabwriter.NewWriter(d.app.stdout, 0, 0, 2, ' ', 0)
 	for _, b := range demoBots {
-		fmt.Fprintf(t, "  %s\t%d leads, %d appointments\tits CRM %s\n", b.id, b.leads, b.appointments, b.story)
+		fmt.Fprintf(t, "  %s\tleads: %d, appointments: %d\tits CRM %s\n", b.id, b.leads, b.appointments, b.story)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	d.say("$ leadrelay run-now          (retry_at: [1s, 3s] here; 1 and 3 minutes are the default)")
-	if code, err := d.run(ctx, "run-now"); err != nil || code != exitPending {
-		return fmt.Errorf("the first run ended with exit code %d, not %d: %w", code, exitPending, err)
+	if err := d.run(ctx, exitPending, "run-now"); err != nil {
+		return err
 	}
 	if err := d.table(ctx); err != nil {
 		return err
 	}
 	d.say("The florist's records are not delivered, and stay owed. Why?\n$ leadrelay delivery list --state pending")
-	if code, err := d.run(ctx, "delivery", "list", "--state", "pending"); err != nil || code != exitDone {
-		return fmt.Errorf("delivery list ended with exit code %d: %w", code, err)
-	}
-	return nil
+	return d.run(ctx, exitDone, "delivery", "list", "--state", "pending")
 }
 
 func (d *demonstration) second(ctx context.Context) error {
@@ -112,8 +109,8 @@ func (d *demonstration) second(ctx context.Context) error {
 	if err := d.setCRM(nil); err != nil {
 		return err
 	}
-	if code, err := d.run(ctx, "run-now"); err != nil || code != exitDone {
-		return fmt.Errorf("the second run ended with exit code %d, not %d: %w", code, exitDone, err)
+	if err := d.run(ctx, exitDone, "run-now"); err != nil {
+		return err
 	}
 	return d.table(ctx)
 }
@@ -161,10 +158,13 @@ func (d *demonstration) atOnce(ctx context.Context) error {
 
 func (d *demonstration) say(text string) { fmt.Fprintf(d.app.stdout, "\n%s\n", text) }
 
-// run is the program itself with these arguments.
-func (d *demonstration) run(ctx context.Context, args ...string) (code int, err error) {
-	code = run(ctx, append(args, "--config", d.config, "--log-level", "error"), d.app.stdin, d.app.stdout, d.app.stderr)
-	return code, ctx.Err()
+// run is the program itself with these arguments, which must end with this exit code.
+func (d *demonstration) run(ctx context.Context, want int, args ...string) error {
+	args = append(args, "--config", d.config, "--log-level", "error")
+	if code := run(ctx, args, d.app.stdin, d.app.stdout, d.app.stderr); code != want && ctx.Err() == nil {
+		return fmt.Errorf("leadrelay %s ended with exit code %d, not %d", args[0], code, want)
+	}
+	return ctx.Err()
 }
 
 // table prints, by chatbot, what the ledger says of its records.
@@ -309,8 +309,8 @@ func (d *demonstration) writeConfig() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "source: %q\nhttp: {allow_http: true, allow_private: true}\nwebhooks:\n", "sqlite:"+filepath.Join(d.dir, "chatbots.db"))
 	for _, bot := range demoBots {
-		fmt.Fprintf(&b, "  - {id: %s, chatbot: %[1]s, url: %s/%[1]s, sign_key: %s, from: beginning, retry_at: [1s, 3s], immediate: %v}\n",
-			bot.id, d.url, bot.key, bot.id == "bakery")
+		fmt.Fprintf(&b, "  - {id: %s, chatbot: %s, url: %s/%s, sign_key: %s, from: beginning, retry_at: [1s, 3s], immediate: %v}\n",
+			bot.id, bot.id, d.url, bot.id, bot.key, bot.id == "bakery")
 	}
 	return os.WriteFile(d.config, []byte(b.String()), 0o600)
 }
