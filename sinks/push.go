@@ -136,6 +136,8 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 		return refused(ReasonTimeout, 0, "")
 	case p.noTLS.Load(), op.Op == tlsAlert, op.Op == "local error": // TLS 1.3 servers judge our certificate after the handshake
 		return refused(ReasonTLS, 0, tlsHint(err))
+	case exhausted(err):
+		return refused(ReasonLocal, 0, "")
 	case op.Op == "dial":
 		return refused(ReasonConnect, 0, "")
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
@@ -144,4 +146,14 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 	default:
 		return refused(ReasonHTTP, 0, "")
 	}
+}
+
+// exhausted reports whether it is this machine that could not open a connection, and not the other that refused.
+func exhausted(err error) bool {
+	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

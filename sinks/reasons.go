@@ -21,6 +21,7 @@ const (
 	ReasonConnect        = "connect"         // nothing listens there, or no way leads there
 	ReasonTLS            = "tls"             // certificate or handshake
 	ReasonProxy          = "proxy"           // the configured proxy failed or refused
+	ReasonLocal          = "local"           // this machine has no file descriptors, ports or memory left
 
 	// The request may have arrived, and no whole answer came.
 	ReasonTimeout   = "timeout"   // not answered, to the last byte, within http.timeout
@@ -67,6 +68,7 @@ var hints = map[string]string{
 	ReasonConnect:        "Nothing accepts connections at the URL's host and port.",
 	ReasonTLS:            "The TLS handshake failed: check the server's certificate chain, and that it speaks TLS 1.2 or newer.",
 	ReasonProxy:          "The configured proxy could not be reached or refused to connect.",
+	ReasonLocal:          "This machine ran out of file descriptors, ports or memory: raise LimitNOFILE, or lower push.workers.",
 	ReasonTimeout:        "The endpoint did not answer in time: answer first and do the slow work afterwards.",
 	ReasonReset:          "The endpoint closed the connection without a whole answer.",
 	ReasonTruncated:      "The answer ends in the middle.",

@@ -104,6 +104,8 @@ func CheckHeaders(dialect string, headers map[string]jobs.Secret) error {
 			errs = append(errs, fmt.Errorf("%s is there twice", key))
 		case !fieldValue(headers[name].Reveal()):
 			errs = append(errs, fmt.Errorf("the value of %s has a line break or another control character", key))
+		case key == "Host" && !hostName(headers[name].Reveal()):
+			errs = append(errs, errors.New("the value of Host is no host name"))
 		}
 		seen[key] = true
 	}
@@ -115,6 +117,17 @@ func token(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hostName reports whether s can stand in a Host header: a name or an address, perhaps with a port.
+func hostName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && strings.IndexByte("-._:[]", c) < 0 {
 			return false
 		}
 	}
