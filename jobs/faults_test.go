@@ -1,0 +1,407 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/jobs/ledger"
+)
+
+func only(body string, answer func(attempt) error) func(attempt) error {
+	return func(a attempt) error {
+		if a.body == body {
+			return answer(a)
+		}
+		return nil
+	}
+}
+
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		b.crm.answer = refuse
+		b.leads.add("bot", 1)
+		b.serve(60*time.Hour, func(o *jobs.Options) { o.GiveUpAfter = 30 * time.Hour })
+		if diff := cmp.Diff(map[string]int{"pending": 1}, b.states()); diff != "" {
+			t.Errorf("after 24 hours of failures, with 30 allowed (-want +got):\n%s", diff)
+		}
+		b.serve(30*time.Hour, func(o *jobs.Options) { o.GiveUpAfter = 30 * time.Hour })
+		if diff := cmp.Diff(map[string]int{"dead expired": 1}, b.states()); diff != "" {
+			t.Errorf("after 48 (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestGiveUpStandsStillWhileDisabled: the days that a webhook was gone from the configuration do not count.
+func TestGiveUpStandsStillWhileDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"), hook("other", func(w *jobs.Webhook) { w.Chatbots = []string{"x"} }))
+		defer b.close()
+		giveUp := func(o *jobs.Options) { o.GiveUpAfter = 36 * time.Hour }
+		b.crm.answer = refuse
+		b.leads.add("bot", 1)
+		b.serve(25*time.Hour, giveUp) // fails at 24 h
+		b.provision(b.hooks[1])
+		b.serve(200*time.Hour, giveUp)
+		if n := len(b.crm.times("acme", time.Now())); n != 3 {
+			t.Errorf("%d attempts, the webhook was disabled after 3", n)
+		}
+		if did := b.provision(b.hooks...); !cmp.Equal(did.Enabled, []string{"acme"}) {
+			t.Errorf("provisioned: %+v", did)
+		}
+		b.serve(10*time.Hour, giveUp) // another round: 24 hours or less since the first failure, but for the 200
+		if diff := cmp.Diff(map[string]int{"pending": 1}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		b.crm.answer = nil
+		b.serve(30*time.Hour, giveUp)
+		if diff := cmp.Diff(map[string]int{"delivered": 1}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestRejected: a record that cannot be encoded is dead, and the others go.
+func TestRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		b.crm.reject = func(rec *jobs.Record) bool { return rec.Row == "2" }
+		b.leads.add("bot", 3)
+		run := b.runNow(false)
+		if run.Gathered != 3 || run.Delivered != 2 || run.Dead != 1 || run.Pending() != 0 {
+			t.Errorf("run: %+v", run)
+		}
+		if diff := cmp.Diff(once("Lead", "1", "3"), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestFirstPageRejected: a mapping that fits nothing stops the stream, and kills no record.
+func TestFirstPageRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		b.crm.reject = func(*jobs.Record) bool { return true }
+		rows := b.leads.add("bot", 3)
+		_, err := b.runner().RunNow(context.Background(), jobs.Scope{}, false, nil)
+		var stopped *jobs.StoppedError
+		if !errors.As(err, &stopped) || !strings.Contains(stopped.Why, "SessionID") {
+			t.Fatalf("error %v, want that the stream is stopped because of SessionID", err)
+		}
+		if n := len(b.states()); n != 0 {
+			t.Errorf("deliveries were entered: %v", b.states())
+		}
+		b.crm.reject = nil // the mapping was mended
+		b.runNow(false)
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		st, err := b.ledger.Stream(context.Background(), "Lead")
+		if err != nil || st.Error != "" {
+			t.Errorf("the stream's error is still %q (%v)", st.Error, err)
+		}
+	})
+}
+
+// TestWithdrawn: a row that is gone when it is to be tried again is dead, withdrawn.
+func TestWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		b.leads.add("bot", 2)
+		b.crm.answer = func(a attempt) error {
+			b.leads.mu.Lock()
+			b.leads.gone["1"] = true
+			b.leads.mu.Unlock()
+			return only("Lead 1", refuse)(a)
+		}
+		run := b.runNow(false)
+		if run.Delivered != 1 || run.Dead != 1 || run.Pending() != 0 {
+			t.Errorf("run: %+v", run)
+		}
+		if diff := cmp.Diff(map[string]int{"delivered": 1, "dead withdrawn": 1}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestAcknowledgementReleasesSpent: when a CRM is back, its spent records do not wait for the next fire.
+func TestAcknowledgementReleasesSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Immediate = true }))
+		defer b.close()
+		down := true
+		b.crm.answer = func(a attempt) error {
+			if down {
+				return refuse(a)
+			}
+			return nil
+		}
+		start := time.Now()
+		go func() {
+			time.Sleep(time.Hour)
+			b.leads.add("bot", 1) // fails three times by 1:03
+			time.Sleep(time.Hour)
+			down = false
+			b.leads.add("bot", 1)
+		}()
+		b.serve(3 * time.Hour)
+		want := []time.Duration{time.Hour, 61 * time.Minute, 63 * time.Minute, 2 * time.Hour, 2 * time.Hour}
+		if diff := cmp.Diff(want, b.crm.times("acme", start)); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPanicsAreContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		defer b.close()
+		b.crm.answer = only("Lead 1", func(attempt) error { panic("a bug") })
+		b.leads.fail = func() error {
+			if time.Now().Minute() == 0 && time.Now().Hour() == 1 {
+				panic("another bug")
+			}
+			return nil
+		}
+		rows := b.leads.add("bot", 3)
+		b.serve(150 * time.Minute)
+		got := b.crm.got("acme")
+		for _, row := range rows[1:] {
+			if got["Lead "+row] != 1 {
+				t.Errorf("Lead %s came %d times", row, got["Lead "+row])
+			}
+		}
+		if diff := cmp.Diff(map[string]int{"delivered": 2, "pending": 1}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestSourceAway: a source that is away is waited for, and nothing is missed.
+func TestSourceAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		defer b.close()
+		start := time.Now()
+		b.leads.fail = func() error {
+			if time.Since(start) < 100*time.Minute {
+				return fmt.Errorf("read: %w", errAway)
+			}
+			return nil
+		}
+		rows := b.leads.add("bot", 2)
+		b.serve(110 * time.Minute)
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestOneHangingWebhook: records of others go at once while one CRM takes its whole timeout for each record.
+func TestOneHangingWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("hangs"), hook("acme", func(w *jobs.Webhook) { w.Chatbots = []string{"quick"} }))
+		defer b.close()
+		b.crm.answer = func(a attempt) error {
+			if a.webhook == "hangs" {
+				time.Sleep(10 * time.Second)
+				return &jobs.RefusedError{Reason: "timeout"}
+			}
+			return nil
+		}
+		b.leads.add("bot", 5000) // more than the pool holds
+		rows := b.leads.add("quick", 50)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, err := b.runner().RunNow(ctx, jobs.Scope{}, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		for _, at := range b.crm.times("acme", start) {
+			if at > 15*time.Second {
+				t.Errorf("a record waited %v behind a CRM that hangs", at)
+			}
+		}
+	})
+}
+
+// TestStopRecordsWhatIsInFlight: a request under way when the daemon is told to stop is let to end, and recorded.
+func TestStopRecordsWhatIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		defer b.close()
+		b.crm.answer = func(attempt) error { time.Sleep(8 * time.Second); return nil }
+		b.leads.add("bot", 6) // four at once, two are queued
+		b.serve(time.Hour + 2*time.Second)
+		if diff := cmp.Diff(map[string]int{"delivered": 4, "pending": 2}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		b.crm.answer = nil
+		b.serve(time.Minute)
+		if diff := cmp.Diff(map[string]int{"delivered": 6}, b.states()); diff != "" {
+			t.Errorf("states after the next start (-want +got):\n%s", diff)
+		}
+		if n := len(b.crm.times("acme", time.Now())); n != 6 {
+			t.Errorf("%d requests for 6 records", n)
+		}
+	})
+}
+
+// TestTwoDaemons: they share one ledger, and no record is pushed twice.
+func TestTwoDaemons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("hourly", func(w *jobs.Webhook) { w.Schedule = "@hourly" }), hook("at once", func(w *jobs.Webhook) { w.Immediate = true }))
+		defer b.close()
+		var rows []string
+		go func() {
+			for range 20 {
+				rows = append(rows, b.leads.add("bot", 30)...)
+				time.Sleep(7 * time.Minute)
+			}
+		}()
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Hour)
+		defer cancel()
+		second := make(chan error, 1)
+		go func() { second <- b.runner().Serve(ctx, func() {}) }()
+		b.serve(4 * time.Hour)
+		if err := <-second; err != nil {
+			t.Error(err)
+		}
+		for _, webhook := range []string{"hourly", "at once"} {
+			if diff := cmp.Diff(once("Lead", rows...), b.crm.got(webhook)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", webhook, diff)
+			}
+		}
+	})
+}
+
+// TestProvisioning: what changes in the file changes in the ledger, and nothing else.
+func TestProvisioning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("kept"), hook("goes"))
+		defer b.close()
+		webhook := func(id string) jobs.Webhook {
+			set, err := b.ledger.Webhooks(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range set.Webhooks {
+				if w.ID == id {
+					return w
+				}
+			}
+			t.Fatalf("no webhook %s", id)
+			return jobs.Webhook{}
+		}
+		if w := webhook("kept"); w.SignKey != "made" || !w.KeyMade {
+			t.Errorf("no key was made: %+v", w)
+		}
+		if did := b.provision(b.hooks...); !cmp.Equal(did, jobs.Provisioned{}) {
+			t.Errorf("the same file again did %+v", did)
+		}
+		did := b.provision(hook("kept", func(w *jobs.Webhook) { w.From, w.URL = jobs.FromBeginning, "https://other.example.com" }), hook("new"))
+		want := jobs.Provisioned{Entered: []string{"new"}, Changed: []string{"kept"}, Disabled: []string{"goes"}, FromKept: []string{"kept"}}
+		if diff := cmp.Diff(want, did); diff != "" {
+			t.Errorf("did (-want +got):\n%s", diff)
+		}
+		if w := webhook("kept"); w.From != jobs.FromNow || w.URL != "https://other.example.com" || w.SignKey != "made" {
+			t.Errorf("kept: %+v", w)
+		}
+		if w := webhook("goes"); w.State != jobs.Disabled || w.StateReason != jobs.ReasonNotYAML {
+			t.Errorf("goes: %+v", w)
+		}
+		b.leads.add("bot", 1)
+		b.runNow(false)
+		n, _, err := b.ledger.Deliveries(context.Background(), ledger.Filter{Webhooks: []string{"goes"}})
+		if err != nil || len(n) != 1 || n[0].State != jobs.Pending {
+			t.Errorf("a disabled webhook still gathers; got %+v, %v", n, err)
+		}
+	})
+}
+
+// TestScheduleChange: records that wait for a daily fire go with the next hourly one once the schedule is hourly.
+func TestScheduleChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"), hook("hourly", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		defer b.close()
+		b.leads.add("bot", 1)
+		b.serve(90 * time.Minute) // the hourly run entered it for both
+		b.provision(hook("acme", func(w *jobs.Webhook) { w.Schedule = "30 * * * *" }), b.hooks[1])
+		start := time.Now()
+		b.serve(2 * time.Hour)
+		if diff := cmp.Diff([]time.Duration{time.Hour}, b.crm.times("acme", start)); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestSettle: a record is not pushed before it has settled, whatever the run.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Immediate = true }))
+		defer b.close()
+		b.leads.settle = 20 * time.Minute
+		start := time.Now()
+		go func() {
+			time.Sleep(time.Minute)
+			b.leads.add("bot", 1)
+		}()
+		b.serve(time.Hour)
+		if diff := cmp.Diff([]time.Duration{21 * time.Minute}, b.crm.times("acme", start)); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestBackfillByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.close()
+		rows := b.leads.add("bot", 3)
+		time.Sleep(time.Hour)
+		since := time.Now()
+		rows = append(rows, b.leads.add("bot", 2)...)
+		b.provision(hook("acme"))
+		backfill := func(since time.Time, dryRun bool) int {
+			n, err := jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, dryRun)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		if n := backfill(time.Time{}, true); n != 5 {
+			t.Errorf("counted %d older rows", n)
+		}
+		if run := b.runNow(false); run.Gathered != 0 {
+			t.Errorf("a dry run entered %d rows", run.Gathered)
+		}
+		if n := backfill(since, false); n != 2 {
+			t.Errorf("%d rows since the hour", n)
+		}
+		b.runNow(false)
+		if diff := cmp.Diff(once("Lead", rows[3:]...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		backfill(time.Time{}, false)
+		b.runNow(false)
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+	})
+}
