@@ -187,7 +187,7 @@ func (c *createdCursor) statement(regions []region, at *place, f filter, limit i
 		st.order = key
 	} else {
 		r := regions[at.region-1]
-		st.add(d.created + " < " + r.high)
+		st.add(r.condition)
 		if at.key != nil {
 			st.add("(" + d.created + ", " + key + ") > (" + st.arg(at.created) + d.cast + ", " + st.arg(at.key) + d.keyCast + ")")
 		} else {

@@ -22,10 +22,10 @@ type dating struct {
 	span func(t time.Time) time.Duration
 }
 
-// A region is the raw values from low up to, not including, high, which is SQL.
+// A region is the raw values from low on of which a condition holds.
 type region struct {
-	low  any
-	high string
+	low       any
+	condition string
 }
 
 const (
@@ -48,9 +48,9 @@ func (p *postgres) dating(sh *shape, cfg *Config) dating {
 	text := func(t time.Time) string { return t.In(zone).Format(pgLayout) + suffix }
 	return dating{
 		created: created, cast: "::" + typ, keyCast: "::" + sh.keyType,
-		undated: fmt.Sprintf("(%s is null or %[1]s < '%s%s' or %[1]s >= '%s%[3]s')", created, pgFirst, suffix, pgLast),
+		undated: fmt.Sprintf("(%[1]s is null or %[1]s < '%[2]s' or %[1]s >= '%[3]s')", created, pgFirst+suffix, pgLast+suffix),
 		regions: func(from time.Time) []region {
-			r := region{low: pgFirst + suffix, high: "'" + pgLast + suffix + "'"}
+			r := region{pgFirst + suffix, fmt.Sprintf("%s < '%s%s'", created, pgLast, suffix)}
 			if from.Year() > 1 {
 				r.low = text(from.Add(time.Microsecond - span))
 			}
@@ -77,11 +77,18 @@ func (p *postgres) dating(sh *shape, cfg *Config) dating {
 func (s *sqlite) dating(_ *shape, cfg *Config) dating {
 	created := pq.QuoteIdentifier(cfg.Created)
 	const day = 24 * time.Hour
+	// The last comparison lets a range end where text ends.
+	number, text := fmt.Sprintf("typeof(%s) in ('integer', 'real')", created), fmt.Sprintf("typeof(%s) = 'text' and %[1]s < x''", created)
+	isDate := fmt.Sprintf("(%s >= '0001-01-02' and %[1]s glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')", created)
 	return dating{
 		created: created,
-		undated: fmt.Sprintf("(%s is null or typeof(%[1]s) = 'blob' or typeof(%[1]s) = 'text' and (%[1]s < '0001-01-02' or %[1]s not glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'))", created),
+		undated: fmt.Sprintf("(%s is null or typeof(%[1]s) = 'blob' or typeof(%[1]s) = 'text' and not %s)", created, isDate),
 		regions: func(from time.Time) []region {
-			r := []region{{-1e300, "1e11"}, {millisFrom, "''"}, {"", "x''"}}
+			r := []region{
+				{-1e300, number + " and " + created + " < 1e11"},
+				{millisFrom, number + " and " + created + " < ''"},
+				{"", text + " and " + isDate},
+			}
 			if from.Year() > 1 {
 				micros := float64(from.Add(-day - 2*time.Hour).UnixMicro())
 				r[0].low = micros / 1e6
