@@ -5,11 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 )
+
+// backfillsAtOnce is how many webhooks' backfills read a source side by side.
+const backfillsAtOnce = 4
 
 // backfillAll brings the open backfills of these runs' webhooks, and of immediate ones, to their ends.
 func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) error {
 	ro := r.webhooks()
+	var g errgroup.Group
+	g.SetLimit(backfillsAtOnce)
 	for key, sub := range ro.subs {
 		w := ro.byID[key.webhook]
 		if key.typ != src.Type() || sub.Until == "" || w == nil || w.State == Disabled || !w.WantsType(key.typ) {
@@ -18,11 +25,15 @@ func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun)
 		if !w.Immediate && !slices.ContainsFunc(runs, func(a *activeRun) bool { return a.includes(w, key.typ) }) {
 			continue
 		}
-		if err := r.backfill(ctx, src, *sub, w, runs); err != nil {
-			return fmt.Errorf("backfill of webhook %s from stream %s: %w", w.ID, key.typ, err)
-		}
+		g.Go(func() (err error) {
+			defer r.contain("filling a webhook up", &err)
+			if err := r.backfill(ctx, src, *sub, w, runs); err != nil {
+				return fmt.Errorf("backfill of webhook %s from stream %s: %w", w.ID, key.typ, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // backfill enters the rows that are older than the webhook, page by page behind a cursor of its own. Where another

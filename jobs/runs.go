@@ -97,12 +97,7 @@ func (r *Runner) end(runs []*activeRun) {
 // gathering this process then declares done. A stream that fails does not keep the others.
 func (r *Runner) gatherFor(ctx context.Context, runs []*activeRun, mine []string) (err error) {
 	defer r.end(runs)
-	defer func() { // a panic ends this run, not the daemon
-		if p := recover(); p != nil {
-			r.log.Error("panic while gathering", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = errors.Join(err, errors.New("panic while gathering"))
-		}
-	}()
+	defer r.contain("gathering", &err)
 	errs := make([]error, len(r.o.Sources))
 	var g errgroup.Group
 	for i, src := range r.o.Sources {
@@ -124,14 +119,17 @@ func (r *Runner) gatherFor(ctx context.Context, runs []*activeRun, mine []string
 }
 
 func (r *Runner) gatherStream(ctx context.Context, src Source, runs []*activeRun) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.log.Error("panic while reading a stream", "stream", src.Type(), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("stream %s: panic", src.Type())
-		}
-	}()
+	defer r.contain("reading a stream", &err)
 	if err := r.gather(ctx, src); err != nil {
 		return err
 	}
 	return r.backfillAll(ctx, src, runs)
+}
+
+// contain, deferred, makes an error of a panic: it ends what was being done, not the daemon.
+func (r *Runner) contain(doing string, err *error) {
+	if p := recover(); p != nil {
+		r.log.Error("panic", "doing", doing, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		*err = errors.Join(*err, fmt.Errorf("panic while %s", doing))
+	}
 }
