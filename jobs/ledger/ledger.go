@@ -95,11 +95,15 @@ func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
 func (l *Ledger) Close() error {
 	l.stop()
 	var errs []error
-	if l.read != nil && l.read != l.write {
-		errs = append(errs, l.read.Close())
-	}
-	if l.write != nil {
-		errs = append(errs, l.write.Close())
+	for _, db := range []*sql.DB{l.read, l.write} {
+		if db == nil || db == l.write && db == l.read && len(errs) > 0 {
+			continue // on PostgreSQL they are one
+		}
+		err := db.Close()
+		if IsUnavailable(err) { // a connection that the server has closed already
+			err = nil
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -47,6 +47,7 @@ var (
 func (l *Ledger) Status(ctx context.Context) ([]WebhookStatus, error) {
 	var all []WebhookStatus
 	err := l.view("count the deliveries", func(t *tx) error {
+		all = nil
 		place := map[string]int{}
 		err := t.each(ctx, sqlTallies, nil, func(rows *sql.Rows) error {
 			var s WebhookStatus
@@ -154,6 +155,7 @@ func (l *Ledger) Deliveries(ctx context.Context, f Filter) (items []jobs.Deliver
 		query = toSQLite(query)
 	}
 	err = l.view("list deliveries", func(t *tx) error {
+		items = nil
 		rows, err := l.read.QueryContext(ctx, query, t.convert(args)...)
 		if err != nil {
 			return err
@@ -194,6 +196,7 @@ func parseAfter(after string) (time.Time, uuid.UUID, error) {
 func (l *Ledger) Attempts(ctx context.Context, id uuid.UUID) ([]jobs.Attempt, error) {
 	var all []jobs.Attempt
 	err := l.view("attempts of delivery "+id.String(), func(t *tx) error {
+		all = nil
 		var there int
 		if err := t.one(ctx, sqlThere, []any{id}, &there); errors.Is(err, sql.ErrNoRows) {
 			return jobs.ErrNotFound

@@ -263,6 +263,7 @@ func (l *Ledger) Run(ctx context.Context, id string) (jobs.Run, error) {
 func (l *Ledger) Gathering(ctx context.Context) ([]jobs.Run, error) {
 	var runs []jobs.Run
 	err := l.view("look for runs that gather", func(t *tx) error {
+		runs = nil
 		return t.each(ctx, sqlGathering, []any{t.now}, func(rows *sql.Rows) error {
 			r, err := scanRun(rows)
 			runs = append(runs, r)

@@ -45,6 +45,7 @@ func (l *Ledger) Stream(ctx context.Context, typ string) (jobs.Stream, error) {
 func (l *Ledger) AllStreams(ctx context.Context) ([]jobs.Stream, error) {
 	var all []jobs.Stream
 	err := l.view("streams", func(t *tx) error {
+		all = nil
 		return t.each(ctx, sqlStreams, nil, func(rows *sql.Rows) error {
 			s, err := scanStream(rows)
 			all = append(all, s)

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -15,22 +14,24 @@ import (
 	"github.com/leadrelay/leadrelay/jobs/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
 // onBoth runs a test on either database.
 func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 	t.Parallel()
-	for name, address := range map[string]func(*testing.T) string{
-		"postgres": func(t *testing.T) string { return pgtest.Database(t) },
-		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db") },
-	} {
+	for _, name := range []string{"postgres", "sqlite"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &stage{t: t, dsn: address(t), clock: &clock{now: start}}
+			s := &stage{t: t, dsn: address(t, name), clock: &clock{now: start}}
 			s.Ledger = s.open()
 			test(t, s)
 		})
 	}
+}
+
+func address(t testing.TB, name string) string {
+	if name == "postgres" {
+		return pgtest.Database(t)
+	}
+	return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 }
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -54,6 +55,7 @@ type stage struct {
 	dsn   string
 	clock *clock
 	rows  int
+	token string
 }
 
 // open opens the stage's ledger once more, as another process would.

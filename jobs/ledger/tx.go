@@ -53,7 +53,11 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	if l.lite {
 		opts = nil
 	}
-	begun, err := l.write.BeginTx(ctx, opts)
+	var begun *sql.Tx
+	err := fresh(func() (err error) {
+		begun, err = l.write.BeginTx(ctx, opts)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -82,9 +86,29 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	return nil
 }
 
-// view runs f outside of any transaction.
+// fresh calls f, which does nothing that must not be done twice, again while it finds connections in the pool that
+// the server has closed: after a restart there may be one after another.
+func fresh(f func() error) error {
+	err := f()
+	for n := 0; n < 16 && stale(err); n++ {
+		err = f()
+	}
+	return err
+}
+
+func stale(err error) bool {
+	for _, closed := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, closed) {
+			return true
+		}
+	}
+	e, ok := errors.AsType[*pq.Error](err)
+	return ok && (e.Code == "57P01" || e.Code == "57P02" || e.Code == "25P03" || e.Code == "57P05")
+}
+
+// view runs f outside of any transaction, maybe more than once.
 func (l *Ledger) view(what string, f func(t *tx) error) error {
-	if err := f(&tx{l: l, now: l.Now()}); err != nil {
+	if err := fresh(func() error { return f(&tx{l: l, now: l.Now()}) }); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
@@ -179,6 +203,7 @@ func IsUnavailable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false // the caller's own
 	}
-	_, ok := errors.AsType[net.Error](err) // refused, unreachable, unknown host, timeout
-	return ok
+	_, op := errors.AsType[*net.OpError](err) // refused, unreachable, timeout
+	_, dns := errors.AsType[*net.DNSError](err)
+	return op || dns
 }

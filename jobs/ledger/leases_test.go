@@ -1,0 +1,173 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+func TestLeases(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+
+		a := s.lease()
+		d := s.record("acme", jobs.Sending)
+		s.enter(a, d)
+		d.Lease = a
+
+		if n := must[int](t)(s.Reclaim(ctx)); n != 0 {
+			t.Errorf("reclaimed %d of a lease that holds", n)
+		}
+		s.pass(50 * time.Second)
+		s.must(s.KeepLease(ctx, a, time.Minute))
+		s.pass(50 * time.Second)
+		if n := must[int](t)(s.Reclaim(ctx)); n != 0 {
+			t.Errorf("reclaimed %d of a lease that was kept", n)
+		}
+
+		// Expired, and nobody has noticed: it may be kept, and what was sent under it is recorded.
+		s.pass(time.Hour)
+		s.must(s.KeepLease(ctx, a, time.Minute))
+		s.pass(time.Hour)
+		late := s.record("acme", jobs.Sending)
+		s.enter(a, late)
+		late.Lease = a
+		s.settle(s.acked(late))
+
+		// Reclaimed: due at once, without an attempt spent, and the old outcome is fenced off.
+		old := s.acked(d)
+		if n := must[int](t)(s.Reclaim(ctx)); n != 1 {
+			t.Errorf("reclaimed %d, want 1", n)
+		}
+		if got := s.get(d.ID); got.State != jobs.Pending || got.Attempts != 0 || !got.NextAt.Equal(s.Now()) || got.Lease != "" {
+			t.Errorf("reclaimed: %+v", got)
+		}
+		if err := s.KeepLease(ctx, a, time.Minute); !errors.Is(err, jobs.ErrLeaseLost) {
+			t.Errorf("keep a reclaimed lease: %v", err)
+		}
+		if got := must[[]bool](t)(s.Settle(ctx, []jobs.Outcome{old})); got[0] {
+			t.Error("an outcome of a reclaimed lease was recorded")
+		}
+		if _, err := s.Claim(ctx, jobs.Claim{Lease: a, Each: 8, Limit: 8}); !errors.Is(err, jobs.ErrLeaseLost) {
+			t.Errorf("claim under a lost lease: %v", err)
+		}
+		stream := s.stream("Lead")
+		if _, err := s.Enter(ctx, jobs.Entries{Type: "Lead", Version: stream.Version, Lease: a, Deliveries: []jobs.Delivery{s.record("acme", jobs.Sending)}}); !errors.Is(err, jobs.ErrLeaseLost) {
+			t.Errorf("enter under a lost lease: %v", err)
+		}
+		if s.stream("Lead").Version != stream.Version {
+			t.Error("the refused page moved the bookmark")
+		}
+
+		// The next owner's outcome counts; the old one is still fenced off, whatever the delivery's state.
+		b := s.lease()
+		again := s.claim(b, 8, 8)
+		if len(again) != 1 || again[0].ID != d.ID {
+			t.Fatalf("claimed %v", again)
+		}
+		if got := must[[]bool](t)(s.Settle(ctx, []jobs.Outcome{old})); got[0] {
+			t.Error("an outcome was recorded while another has the delivery")
+		}
+		s.settle(s.acked(again[0]))
+		if got := must[[]bool](t)(s.Settle(ctx, []jobs.Outcome{old})); got[0] {
+			t.Error("an outcome was recorded twice")
+		}
+		if got := s.status("acme"); got.Delivered != 2 {
+			t.Errorf("delivered %d, want 2", got.Delivered)
+		}
+
+		// Dropped: put back at once.
+		c := s.record("acme", jobs.Sending)
+		s.enter(b, c)
+		s.must(s.DropLease(ctx, b))
+		if got := s.claim(s.lease(), 8, 8); len(got) != 1 || got[0].ID != c.ID {
+			t.Errorf("after the lease was dropped, claimed %v", got)
+		}
+		if n := must[int](t)(s.Reclaim(ctx)); n != 0 {
+			t.Errorf("reclaimed %d", n)
+		}
+	})
+}
+
+// A lease row that is gone without a trace (a restored ledger) holds nothing.
+func TestReclaimWithoutLeaseRow(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		s.enter(lease, s.record("acme", jobs.Sending))
+		if _, err := s.write.Exec("delete from leases"); err != nil {
+			t.Fatal(err)
+		}
+		if n := must[int](t)(s.Reclaim(context.Background())); n != 1 {
+			t.Errorf("reclaimed %d, want 1", n)
+		}
+	})
+}
+
+// A commit that was done and reported as failed: what it leased comes back by the next transaction.
+func TestCommitInDoubt(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		lease := s.lease()
+		d, kept := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
+		s.enter(lease, d, kept)
+		s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
+		if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+			t.Errorf("claimed %v", got)
+		}
+		if got := s.get(kept.ID).State; got != jobs.Sending {
+			t.Errorf("one that was not in doubt is %s", got)
+		}
+		if open := s.doubts.take(); len(open) != 0 {
+			t.Errorf("doubts remain: %v", open)
+		}
+
+		// A manual run that its caller never heard of ends and lets its records go.
+		s.settle(s.spent(jobs.Delivery{ID: kept.ID, Key: kept.Key, Lease: lease}, 0))
+		lost, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+		s.must(err)
+		s.doubts.put(doubt{run: lost.ID})
+		next, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+		s.must(err)
+		if next.Carried != 1 || s.run(lost.ID).EndedAt.IsZero() {
+			t.Errorf("the next run took on %d; the lost one: %+v", next.Carried, s.run(lost.ID))
+		}
+
+		// A scheduled one is ours when we ask again, once.
+		fire := jobs.RunStart{Kind: jobs.Scheduled, Lease: lease, Schedule: "@daily", FireAt: s.Now()}
+		run, _, err := s.StartRun(ctx, fire)
+		s.must(err)
+		s.doubts.put(doubt{run: run.ID, fire: true})
+		for i, want := range []bool{true, false} {
+			if same, mine, err := s.StartRun(ctx, fire); err != nil || mine != want || same.ID != run.ID {
+				t.Errorf("asked again (%d): %v mine %v, %v", i, same.ID, mine, err)
+			}
+		}
+	})
+}
+
+// A transaction that fails leaves the doubts for the next.
+func TestDoubtsSurviveAFailure(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		d := s.record("acme", jobs.Sending)
+		s.enter(lease, d)
+		s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
+		if err := s.KeepLease(context.Background(), "none", time.Minute); !errors.Is(err, jobs.ErrLeaseLost) {
+			t.Fatal(err)
+		}
+		if got := s.get(d.ID).State; got != jobs.Sending {
+			t.Errorf("put back by a transaction that was rolled back: %s", got)
+		}
+		s.must(s.KeepLease(context.Background(), lease, time.Minute))
+		if got := s.get(d.ID).State; got != jobs.Pending {
+			t.Errorf("in doubt, and still %s", got)
+		}
+	})
+}
