@@ -1,0 +1,168 @@
+package sources
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lib/pq"
+)
+
+// doBlock runs body with t as the stream's table, and skips a table that does not exist: of the default streams one
+// may be missing.
+const doBlock = `do $leadrelay$
+declare
+	t regclass := to_regclass(%[1]s);
+	s regnamespace := (select relnamespace from pg_catalog.pg_class where oid = t);
+%[4]sbegin
+	if t is null then
+		raise notice 'stream %[2]s: there is no table %%', %[1]s;
+		return;
+	end if;
+%[3]send
+$leadrelay$;
+`
+
+func doTable(c *Config, body, declarations string) string {
+	typ := strings.NewReplacer("'", "''", "%", "%%").Replace(c.Type) // in raise's format
+	return fmt.Sprintf(doBlock, pq.QuoteLiteral(quoteName(c.Table)), typ, body, declarations)
+}
+
+// GrantsSQL is what the operator's DBA runs so that role may read what these streams need: tables, the sequences that
+// show a restored database, and, for streams under the created cursor, the transactions of others. It may be run
+// again.
+func GrantsSQL(engine string, streams []Config, role string) string {
+	if engine == "sqlite" {
+		return "-- SQLite has no roles. Run leadrelay as the user that owns the database file.\n"
+	}
+	name, literal := pq.QuoteIdentifier(role), pq.QuoteLiteral(role)
+	var b strings.Builder
+	b.WriteString("-- Reading rights for leadrelay, and no others. Run it in the source's database, as a superuser or as the owner\n" +
+		"-- of the tables who may create roles. A new role has no password yet: \\password " + name + "\n")
+	fmt.Fprintf(&b, `do $leadrelay$
+begin
+	if not exists (select from pg_catalog.pg_roles where rolname = %[1]s) then
+		create role %[2]s login;
+	end if;
+	execute format('grant connect on database %%I to %%I', current_database(), %[1]s);
+end
+$leadrelay$;
+`, literal, name)
+	for i := range streams {
+		c := &streams[i]
+		if c.Query != "" {
+			fmt.Fprintf(&b, "-- Stream %s reads a query: grant usage on the schemas and select on the tables that it names.\n", comment(c.Type))
+			if c.Cursor != CursorGaps {
+				fmt.Fprintf(&b, "grant pg_read_all_stats to %s; -- cursor created has to see what transactions are open\n", name)
+			}
+			continue
+		}
+		body := `	execute format('grant usage on schema %s to %I', s, reader);
+	execute format('grant select on %s to %I', t, reader);
+`
+		if c.Cursor != CursorCreated {
+			body += `	for seq in ` + sequencesOf(c) + ` loop
+		execute format('grant select on sequence %s to %I', seq, reader);
+	end loop;
+`
+		}
+		switch c.Cursor {
+		case CursorCreated:
+			body += "	grant pg_read_all_stats to " + name + "; -- cursor created has to see what transactions are open\n"
+		case CursorAuto, "":
+			body += "	if not found then -- no sequence, so its cursor is created, which has to see what transactions are open\n" +
+				"		grant pg_read_all_stats to " + name + ";\n	end if;\n"
+		}
+		b.WriteString(doTable(c, body, "	reader name := "+literal+";\n	seq regclass;\n"))
+	}
+	return b.String()
+}
+
+// sequencesOf finds the sequences that feed a stream's id.
+func sequencesOf(c *Config) string {
+	return fmt.Sprintf(`select distinct q.oid::regclass
+		from pg_catalog.pg_attribute a
+		left join pg_catalog.pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
+		join pg_catalog.pg_depend d
+			on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
+			or d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+				and d.refobjid = a.attrelid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
+		join pg_catalog.pg_class q
+			on q.relkind = 'S' and q.oid = case when d.classid = 'pg_attrdef'::regclass then d.refobjid else d.objid end
+		where a.attrelid = t and a.attname = %s`, pq.QuoteLiteral(c.ID))
+}
+
+// TriggerSQL is what the operator's DBA runs so that new rows are seen at once. The trigger runs once a statement and
+// its notification is empty, once a transaction: it says "look" and carries nothing. It may be run again.
+func TriggerSQL(engine string, streams []Config) string {
+	if engine == "sqlite" {
+		return "-- SQLite needs no trigger: leadrelay sees that the file has another version.\n"
+	}
+	var b strings.Builder
+	b.WriteString("-- Wakes leadrelay when rows are inserted; without it they are found by polling. Run it as the tables' owner.\n" +
+		"-- Rows inserted straight into a partition, or by logical replication, wake nobody and wait for the poll.\n")
+	for i := range streams {
+		c := &streams[i]
+		if c.Query != "" {
+			fmt.Fprintf(&b, "-- Stream %s reads a query: create such a trigger on each table that it names.\n", comment(c.Type))
+			continue
+		}
+		b.WriteString(doTable(c, `	execute format('create or replace function %s.leadrelay_notify() returns trigger language plpgsql as $body$
+begin
+	perform pg_catalog.pg_notify(''`+Channel+`'', '''');
+	return null;
+end
+$body$', s);
+	if not exists (select from pg_catalog.pg_trigger where tgrelid = t and tgname = 'leadrelay_notify') then
+		execute format('create trigger leadrelay_notify after insert on %s
+			for each statement execute function %s.leadrelay_notify()', t, s);
+	end if;
+`, ""))
+	}
+	return b.String()
+}
+
+// IndexesSQL is the indexes that these streams' scans need besides their primary keys; `check` says whether they are
+// there. It may be run again.
+func IndexesSQL(engine string, streams []Config) string {
+	var b strings.Builder
+	if engine == "postgres" {
+		b.WriteString("-- Run it as the tables' owner and outside a transaction: concurrently lets the application write meanwhile.\n")
+	}
+	for i := range streams {
+		c := &streams[i]
+		typ := comment(c.Type)
+		switch {
+		case c.Query != "":
+			fmt.Fprintf(&b, "-- Stream %s reads a query: index the columns behind %s and %s.\n", typ, comment(c.Created), comment(c.ID))
+		case c.Cursor == CursorCreated:
+			b.WriteString(indexSQL(engine, c, CursorCreated) + "\n")
+		case c.Cursor == CursorGaps:
+			fmt.Fprintf(&b, "-- Stream %s: the primary key serves. Where %s is none:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, CursorGaps))
+		default:
+			fmt.Fprintf(&b, "-- Stream %s: the primary key serves where %s is an integer from a sequence. Where it is not:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, CursorCreated))
+		}
+	}
+	return b.String()
+}
+
+// indexSQL is the index that serves a cursor, in one line.
+func indexSQL(engine string, c *Config, cursor string) string {
+	parts := splitName(c.Table)
+	name, columns := parts[len(parts)-1], pq.QuoteIdentifier(c.ID)
+	if cursor == CursorCreated {
+		columns = pq.QuoteIdentifier(c.Created) + ", " + columns
+	}
+	name = "leadrelay_" + name + "_" + cursor
+	name = pq.QuoteIdentifier(name[:min(len(name), 63)])
+	if engine == "sqlite" {
+		table := pq.QuoteIdentifier(parts[len(parts)-1])
+		if len(parts) > 1 {
+			name = pq.QuoteIdentifier(parts[0]) + "." + name
+		}
+		return fmt.Sprintf("create index if not exists %s on %s (%s);", name, table, columns)
+	}
+	return fmt.Sprintf("create index concurrently if not exists %s on %s (%s);", name, quoteName(c.Table), columns)
+}
+
+// comment keeps text within a comment's line.
+func comment(text string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(text) }
