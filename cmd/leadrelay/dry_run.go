@@ -88,6 +88,9 @@ func (p *parts) dry(planned jobs.Planned) (dryRequest, error) {
 	for name, values := range request.Header {
 		d.Headers[name] = values[0]
 	}
+	if d.Headers["Authorization"] != "" { // a URL's user and password become one
+		d.Headers["Authorization"] = jobs.Secret("").String()
+	}
 	for name := range w.Headers {
 		d.Headers[http.CanonicalHeaderKey(name)] = jobs.Secret("").String()
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -42,10 +43,20 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
 	}
-	for _, w := range resolved.Webhooks {
-		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
-			return nil, usageErrorf("%s: webhook %s: %w", path, w.ID, err)
+	if len(keys) > 0 && !slices.Contains(keys, "webhooks") {
+		return resolved, nil
+	}
+	var mistakes []error
+	for i, w := range resolved.Webhooks {
+		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
 		}
+		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
+		}
+	}
+	if len(mistakes) > 0 {
+		return nil, &exitError{code: exitUsage, err: errors.Join(mistakes...)}
 	}
 	return resolved, nil
 }

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/jobs/ledger"
+	"github.com/leadrelay/leadrelay/sinks"
+	"github.com/leadrelay/leadrelay/sources"
+)
+
+// checkRows is how many of a stream's latest rows are tried.
+const checkRows = 100
+
+func newCheckCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, databases, tables, columns, indexes, rights, URLs and the latest rows",
+		Long: `Check everything that can be checked without sending anything: the configuration and its secrets, the databases,
+each stream's table, columns, indexes, rights and sequence, whether its latest 100 rows can be encoded for the webhooks
+that want them, and whether the webhooks' names resolve to addresses that may be reached. Every problem is named.
+
+Exit codes: 0 no errors (there may be warnings); 1 errors; 2 the configuration is wrong.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
+	}
+}
+
+// A finding is one line of `check`.
+type finding struct {
+	Level string `json:"level"` // ok, warn or error
+	Text  string `json:"text"`
+}
+
+type checkup struct {
+	app      *app
+	config   *config.Resolved
+	findings []finding
+}
+
+func (c *checkup) say(level, format string, args ...any) {
+	c.findings = append(c.findings, finding{level, fmt.Sprintf(format, args...)})
+}
+
+func (a *app) check(ctx context.Context) error {
+	resolved, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	c := &checkup{app: a, config: resolved}
+	c.say("ok", "configuration %s: %d streams, %d webhooks", resolved.Path, len(resolved.Streams), len(resolved.Webhooks))
+	c.ledger(ctx)
+	c.source(ctx)
+	c.urls(ctx)
+	failed := 0
+	for _, f := range c.findings {
+		if f.Level == sources.LevelError {
+			failed++
+		}
+	}
+	if a.json {
+		if err := a.printJSON(map[string]any{"findings": c.findings, "errors": failed}); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range c.findings {
+			fmt.Fprintf(a.stdout, "%-5s  %s\n", f.Level, f.Text)
+		}
+	}
+	if failed > 0 {
+		return &exitError{code: exitFailed, err: fmt.Errorf("%d errors", failed)}
+	}
+	return nil
+}
+
+// ledger looks whether the ledger can be opened; it makes none.
+func (c *checkup) ledger(ctx context.Context) {
+	l, err := ledger.Open(ctx, c.config.Ledger.Reveal(), ledger.Options{})
+	switch {
+	case errors.Is(err, ledger.ErrNoLedger):
+		c.say("ok", "ledger: not there yet; serve or run-now makes it")
+	case err != nil:
+		c.say(sources.LevelError, "ledger: %v", c.app.ledgerError(err))
+	default:
+		c.say("ok", "ledger: opened")
+		if err := l.Close(); err != nil {
+			c.say(sources.LevelError, "ledger: %v", err)
+		}
+	}
+}
+
+func (c *checkup) source(ctx context.Context) {
+	db, err := sources.Open(ctx, c.config.Source.Reveal(), sources.Options{})
+	if err != nil {
+		c.say(sources.LevelError, "source: %v", err)
+		return
+	}
+	defer db.Close()
+	sink, err := newSink(c.config.HTTP, c.config.Push)
+	if err != nil {
+		c.say(sources.LevelError, "http: %v", err)
+		return
+	}
+	defer sink.Close()
+	missing := 0
+	for _, s := range c.config.Streams {
+		stream, err := db.Stream(ctx, streamConfig(s))
+		if s.Optional && sources.IsMissing(err) && missing < len(c.config.Streams)-1 {
+			missing++
+			c.say(sources.LevelWarn, "%v; left out, as one of the two default streams may be", err)
+			continue
+		}
+		found, checkErr := db.Check(ctx, streamConfig(s))
+		for _, f := range found {
+			c.say(f.Level, "%s", f.Text)
+		}
+		if checkErr != nil {
+			c.say(sources.LevelError, "stream %s: %v", s.Type, checkErr)
+		}
+		if err == nil && checkErr == nil {
+			c.rows(ctx, stream, sink)
+		}
+	}
+}
+
+// rows tries to encode a stream's latest rows for each webhook that wants them.
+func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.HTTP) {
+	records, err := stream.Latest(ctx, checkRows)
+	if err != nil {
+		c.say(sources.LevelError, "stream %s: latest rows: %v", stream.Type(), err)
+		return
+	}
+	wanted, bad := 0, 0
+	for i := range records {
+		rec := &records[i]
+		for j := range c.config.Webhooks {
+			w := &c.config.Webhooks[j]
+			if !w.Wants(rec.Chatbot, rec.Type) {
+				continue
+			}
+			wanted++
+			err := rec.Err
+			if err == nil {
+				_, err = sink.Encode(w, rec, time.Now())
+			}
+			if err == nil {
+				continue
+			}
+			if bad++; bad <= 5 { // the rest are likely the same
+				c.say(sources.LevelError, "stream %s: row %s for webhook %s: %v", rec.Type, rec.Row, w.ID, err)
+			}
+		}
+	}
+	switch {
+	case bad > 0:
+		c.say(sources.LevelError, "stream %s: %d of the latest %d records cannot be sent", stream.Type(), bad, wanted)
+	case wanted == 0 && len(records) > 0:
+		c.say(sources.LevelWarn, "stream %s: none of its latest %d rows is of a chatbot that a webhook names", stream.Type(), len(records))
+	default:
+		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), wanted, len(records))
+	}
+}
+
+// urls looks whether each webhook's host has an address that may be reached. Nothing is sent.
+func (c *checkup) urls(ctx context.Context) {
+	open := c.config.HTTP.AllowPrivate || len(c.config.HTTP.AllowCIDRs) > 0 || c.config.HTTP.Proxy != ""
+	known := map[string]error{}
+	for _, w := range c.config.Webhooks {
+		u, err := sinks.ParseURL(w.URL, c.config.HTTP.AllowHTTP)
+		if err != nil {
+			c.say(sources.LevelError, "webhook %s: %v", w.ID, err)
+			continue
+		}
+		err, seen := known[u.Hostname()]
+		if !seen {
+			err = reachable(ctx, u, open)
+			known[u.Hostname()] = err
+		}
+		if err != nil {
+			c.say(sources.LevelError, "webhook %s: %s: %v", w.ID, jobs.MaskedURL(w.URL), err)
+			continue
+		}
+		c.say("ok", "webhook %s: %s", w.ID, jobs.MaskedURL(w.URL))
+	}
+}
+
+// reachable resolves a host; open: private addresses may be allowed.
+func reachable(ctx context.Context, u *url.URL, open bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	var fault *net.DNSError
+	if errors.As(err, &fault) {
+		return fmt.Errorf("its host does not resolve: %s", fault.Err)
+	}
+	if err != nil {
+		return errors.New("its host does not resolve")
+	}
+	for _, address := range addresses {
+		if open || public(address.Unmap()) {
+			return nil
+		}
+	}
+	return errors.New("its host has only private addresses; http.allow_cidrs or http.allow_private opens them")
+}
+
+// public is a first look; what may be dialled is decided when it is.
+func public(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !a.IsPrivate()
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/sources"
+)
+
+func newSQLCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sql",
+		Short: "Print SQL for the source's DBA: least rights, a wake-up trigger, indexes",
+		Long:  "Print SQL to give to whoever runs the source's database. It connects to nothing, and each may be run again.",
+	}
+	var role string
+	grants := &cobra.Command{
+		Use:   "grants",
+		Short: "Rights to read what the streams need, and no others",
+		RunE: func(*cobra.Command, []string) error {
+			return a.printSQL(func(engine string, streams []sources.Config) string {
+				return sources.GrantsSQL(engine, streams, role)
+			})
+		},
+	}
+	grants.Flags().StringVar(&role, "role", "leadrelay_reader", "the `ROLE` that leadrelay connects as")
+	cmd.AddCommand(
+		grants,
+		&cobra.Command{
+			Use:   "trigger",
+			Short: "A trigger that wakes immediate mode",
+			RunE:  func(*cobra.Command, []string) error { return a.printSQL(sources.TriggerSQL) },
+		},
+		&cobra.Command{
+			Use:   "indexes",
+			Short: "The indexes that scans use",
+			RunE:  func(*cobra.Command, []string) error { return a.printSQL(sources.IndexesSQL) },
+		},
+	)
+	return cmd
+}
+
+func (a *app) printSQL(make func(engine string, streams []sources.Config) string) error {
+	c, err := a.loadConfig("streams")
+	if err != nil {
+		return err
+	}
+	engine := "postgres"
+	if strings.HasPrefix(c.Source.Reveal(), "sqlite:") {
+		engine = "sqlite"
+	}
+	var streams []sources.Config
+	for _, s := range c.Streams {
+		streams = append(streams, streamConfig(s))
+	}
+	text := make(engine, streams)
+	if a.json {
+		return a.printJSON(map[string]string{"sql": text})
+	}
+	_, err = fmt.Fprint(a.stdout, text)
+	return err
+}
