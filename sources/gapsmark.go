@@ -3,7 +3,6 @@ package sources
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -88,15 +87,12 @@ func parseGapsMark(b jobs.Bookmark) (*gapsMark, error) {
 			last = g.before
 		}
 	}
-	if slices.IsSortedFunc(all, func(a, b gap) int {
-		if a.before <= b.after {
-			return -1
+	m.gaps = all
+	for i := 1; i < len(all); i++ {
+		if all[i].after < all[i-1].before { // of several groups, or somebody else's
+			m.gaps = gaps(nil).with(all...)
+			break
 		}
-		return 1
-	}) {
-		m.gaps = all
-	} else {
-		m.gaps = gaps(nil).with(all...)
 	}
 	return m, nil
 }
