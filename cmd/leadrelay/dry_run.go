@@ -34,7 +34,7 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}
-	if err := p.openSource(ctx, a); err != nil {
+	if err := p.openSource(ctx); err != nil {
 		return fmt.Errorf("open the source: %w", err)
 	}
 	p.ledger, err = a.openLedger(ctx, c)

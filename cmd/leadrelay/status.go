@@ -127,7 +127,7 @@ func (a *app) reportStreams(ctx context.Context, p *parts) ([]streamReport, erro
 		return nil, err
 	}
 	reports := []streamReport{}
-	if err := p.openSource(ctx, a); err != nil {
+	if err := p.openSource(ctx); err != nil {
 		a.log.Warn("the source did not answer; streams are reported without their lag", "error", err)
 	}
 	for _, st := range streams {
@@ -233,7 +233,7 @@ func (a *app) openBoth(ctx context.Context, c *config.Resolved) (*parts, error) 
 	if p.ledger, err = a.openLedger(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := p.openSource(ctx, a); err != nil {
+	if err := p.openSource(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the source: %w", err), p.Close())
 	}
 	return p, nil

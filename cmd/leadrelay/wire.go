@@ -87,6 +87,7 @@ type parts struct {
 	ledger  *ledger.Ledger
 	tables  *sources.Database
 	streams []jobs.Source // of tables, one a stream
+	missing []error       // default streams that have no table
 	sink    *sinks.HTTP
 }
 
@@ -102,9 +103,12 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
 		return p, &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
 	}
-	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx, a) })
+	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx) })
 	if err != nil {
 		return p, fmt.Errorf("open the source: %w", err)
+	}
+	for _, err := range p.missing {
+		a.log.Warn("a default stream is left out", "error", err)
 	}
 	err = a.await(ctx, "the ledger", patience, func(ctx context.Context) (err error) {
 		p.ledger, err = ledger.Open(ctx, c.Ledger.Reveal(), ledger.Options{Create: true})
@@ -117,7 +121,7 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 }
 
 // openSource opens the source and its streams. Of the two default streams one may be without its table.
-func (p *parts) openSource(ctx context.Context, a *app) error {
+func (p *parts) openSource(ctx context.Context) error {
 	db, err := sources.Open(ctx, p.config.Source.Reveal(), sources.Options{})
 	if err != nil {
 		return err
@@ -138,10 +142,7 @@ func (p *parts) openSource(ctx context.Context, a *app) error {
 	if len(streams) == 0 {
 		return errors.Join(append(missing, db.Close())...)
 	}
-	for _, err := range missing {
-		a.log.Warn("a default stream is left out", "error", err)
-	}
-	p.tables, p.streams = db, streams
+	p.tables, p.streams, p.missing = db, streams, missing
 	return nil
 }
 
