@@ -53,7 +53,7 @@ type Runner struct {
 	roster   *roster
 	lastFire map[string]time.Time // by schedule key: the last fire that this process has seen to
 	runs     []*activeRun         // that this process gathers for
-	said     string               // what was logged last of streams that cannot be read
+	said     map[string]string    // by what was being read: the error that was logged last
 	serving  bool
 	chores   sync.WaitGroup // gathers under way
 }
@@ -79,7 +79,7 @@ func NewRunner(o Options) *Runner {
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]*sync.Mutex{},
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(),
-		lastFire: map[string]time.Time{},
+		lastFire: map[string]time.Time{}, said: map[string]string{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
@@ -111,6 +111,9 @@ func (r *Runner) Serve(ctx context.Context, ready func()) error {
 
 // session runs body with a lease, workers and a settler, and stops them in order.
 func (r *Runner) session(ctx context.Context, body func(context.Context) error) error {
+	if _, err := r.refresh(ctx); err != nil {
+		return err
+	}
 	if err := r.holder.take(ctx); err != nil {
 		return fmt.Errorf("take a lease in the ledger: %w", err)
 	}
@@ -124,9 +127,6 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	settling.Go(func() { r.settler.run(recording) })
 	for range r.o.Workers {
 		workers.Go(func() { r.work(pushing) })
-	}
-	if _, err := r.refresh(ctx); err != nil {
-		r.log.Error("webhooks could not be read", "error", err)
 	}
 
 	err := body(ctx)

@@ -98,12 +98,19 @@ func (r *Runner) inScope(ctx context.Context, scope Scope) ([]string, error) {
 
 // await returns when nothing of the run is under way, or with noWait when nothing is left to be attempted now.
 func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait bool, progress func(Run), dispatched chan error) error {
+	looked, moved := time.Now(), time.Now()
 	for {
-		atRest := false
-		var err error
-		if noWait {
-			if atRest, err = r.atRest(ctx, webhooks); err != nil {
-				return err
+		rested, none, err := r.atRest(ctx, webhooks)
+		if err != nil {
+			return err
+		}
+		if !rested || !none {
+			moved = time.Now()
+		}
+		if time.Since(looked) > r.o.LeaseTTL/2 { // another process that took a retry of this run may have died
+			looked = time.Now()
+			if _, err := r.o.Ledger.Reclaim(ctx); err != nil && !r.o.Unavailable(err) {
+				return fmt.Errorf("reclaim dead leases: %w", err)
 			}
 		}
 		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
@@ -119,7 +126,10 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 		if progress != nil {
 			progress(*run)
 		}
-		if run.UnderWay() <= 0 || atRest {
+		if run.UnderWay() <= 0 || noWait && rested {
+			return nil
+		}
+		if time.Since(moved) > 2*r.o.LeaseTTL { // what is left of it is held back: its webhook was disabled meanwhile
 			return nil
 		}
 		select {
@@ -135,13 +145,18 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 	}
 }
 
-// atRest reports whether nothing is due, queued, under way or waiting to be recorded.
-func (r *Runner) atRest(ctx context.Context, webhooks []string) (bool, error) {
+// atRest reports whether nothing is due, queued, under way or waiting to be recorded; none: nor pending for later.
+func (r *Runner) atRest(ctx context.Context, webhooks []string) (rested, none bool, err error) {
 	r.claims.Lock()
 	defer r.claims.Unlock()
-	due, err := r.o.Ledger.NextDue(ctx, webhooks)
+	var due time.Time
+	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		due, err = r.o.Ledger.NextDue(ctx, webhooks)
+		return err
+	})
 	if err != nil {
-		return false, fmt.Errorf("next due delivery: %w", err)
+		return false, false, fmt.Errorf("next due delivery: %w", err)
 	}
-	return (due.IsZero() || due.After(r.o.Ledger.Now())) && r.pool.idle() && r.settler.open.Load() == 0, nil
+	rested = (due.IsZero() || due.After(r.o.Ledger.Now())) && r.pool.idle() && r.settler.open.Load() == 0
+	return rested, due.IsZero(), nil
 }

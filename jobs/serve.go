@@ -58,7 +58,7 @@ func (r *Runner) gatherInBackground(ctx context.Context, runs []Run, mine []stri
 	if len(begun) == 0 {
 		return
 	}
-	r.chores.Go(func() { r.logStream(r.gatherFor(ctx, begun, mine)) })
+	r.chores.Go(func() { r.sayOnce("run", r.gatherFor(ctx, begun, mine)) })
 }
 
 // seenTo is a schedule's last fire.
@@ -96,7 +96,7 @@ func (r *Runner) isGathering(key string) bool {
 func (r *Runner) follow(ctx context.Context, src Source) error {
 	for {
 		if r.webhooks().immediate {
-			r.logStream(r.gatherStream(ctx, src, nil))
+			r.sayOnce(src.Type(), r.gatherStream(ctx, src, nil))
 			if err := src.Wait(ctx, r.o.SourcePoll); err == nil {
 				continue
 			} else if ctx.Err() == nil {
@@ -167,8 +167,8 @@ func (r *Runner) noticeChanges(ctx context.Context) {
 	nudge(r.wake)
 }
 
-// logStream logs what keeps streams from being read, once while it stays the same.
-func (r *Runner) logStream(err error) {
+// sayOnce logs why gathering something failed, once while the reason stays the same.
+func (r *Runner) sayOnce(what string, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -177,8 +177,8 @@ func (r *Runner) logStream(err error) {
 		text = err.Error()
 	}
 	r.mu.Lock()
-	said := r.said
-	r.said = text
+	said := r.said[what]
+	r.said[what] = text
 	r.mu.Unlock()
 	if text != "" && text != said {
 		r.log.Error("gathering failed", "error", text)
