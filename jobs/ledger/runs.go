@@ -53,7 +53,8 @@ var (
 		select webhook, run, attempts = 0, spent_in_run, count(*) from deliveries where ` + adoptable + `
 		group by 1, 2, 3, 4`)
 	sqlAdopt = sqlText(`
-		update deliveries set run = $4, next_at = $1, spent_in_run = (1 = 0) where ` + adoptable)
+		update deliveries set run = $4, next_at = case when next_at < $1 then next_at else $1 end,
+			spent_in_run = (1 = 0) where ` + adoptable)
 
 	sqlLockRuns = sqlText(`select id from runs where id = any($1::text[]) order by id for update`)
 	sqlCount    = sqlText(`
@@ -77,14 +78,15 @@ var (
 		update runs set ended_at = $1
 		where ended_at is null and not gathering
 			and gathered + carried <= delivered + test_answers + failed + dead`)
-	sqlStalled = sqlText(`
+	sqlOpenRuns = sqlText(`select ` + runColumns + ` from runs where ended_at is null and not gathering order by id`)
+	sqlStopped  = sqlText(`select id from webhooks where stopped_at >= $1 order by id`)
+	sqlStalled  = sqlText(`
+		select count(*) from deliveries
+		where webhook = any($2::text[]) and state = 'pending' and run = $1 and not spent_in_run`)
+	sqlEndStalled = sqlText(`
 		update runs set ended_at = $1
-		where ended_at is null and not gathering
-			and gathered + carried - delivered - test_answers - failed - dead <= (
-				select count(*) from webhooks
-				join deliveries on deliveries.webhook = webhooks.id and deliveries.state = 'pending'
-				where webhooks.stopped_at >= runs.started_at and deliveries.run = runs.id
-					and not deliveries.spent_in_run)`)
+		where id = $2 and ended_at is null and not gathering
+			and gathered + carried - delivered - test_answers - failed - dead <= $3`)
 )
 
 // runCounts are what a transaction adds to the counts of runs.
@@ -185,11 +187,15 @@ func (l *Ledger) StartRun(ctx context.Context, s jobs.RunStart) (run jobs.Run, m
 }
 
 func (t *tx) adopt(ctx context.Context, s jobs.RunStart, run *jobs.Run) error {
+	wanted := make(map[string]bool, len(s.Webhooks)) // there may be ten thousand
+	for _, id := range s.Webhooks {
+		wanted[id] = true
+	}
 	var webhooks []string
 	err := t.each(ctx, sqlActive, nil, func(rows *sql.Rows) error {
 		var id string
 		err := rows.Scan(&id)
-		if s.Webhooks == nil || slices.Contains(s.Webhooks, id) {
+		if s.Webhooks == nil || wanted[id] {
 			webhooks = append(webhooks, id)
 		}
 		return err
@@ -309,7 +315,35 @@ func (l *Ledger) EndRuns(ctx context.Context) error {
 		if _, err := t.exec(ctx, sqlEndRuns, t.now); err != nil {
 			return err
 		}
-		_, err := t.exec(ctx, sqlStalled, t.now)
+		var open []jobs.Run
+		err := t.each(ctx, sqlOpenRuns, nil, func(rows *sql.Rows) error {
+			r, err := scanRun(rows)
+			open = append(open, r)
+			return err
+		})
+		for i := 0; i < len(open) && err == nil; i++ {
+			err = t.endStalled(ctx, &open[i])
+		}
 		return err
 	})
+}
+
+// endStalled ends a run of which nothing is under way but records that cannot be sent.
+func (t *tx) endStalled(ctx context.Context, r *jobs.Run) error {
+	var stopped []string
+	err := t.each(ctx, sqlStopped, []any{r.StartedAt}, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		stopped = append(stopped, id)
+		return err
+	})
+	if err != nil || len(stopped) == 0 {
+		return err
+	}
+	var stalled int
+	if err := t.one(ctx, sqlStalled, []any{r.ID, stopped}, &stalled); err != nil || stalled == 0 {
+		return err
+	}
+	_, err = t.exec(ctx, sqlEndStalled, t.now, r.ID, stalled)
+	return err
 }
