@@ -51,6 +51,15 @@ func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *
 		if err != nil {
 			return err
 		}
+		if sub.Backfill == "" { // of a new ledger it may be the stream's first page
+			st, _, err := r.stream(ctx, src)
+			if err == nil {
+				err = r.accept(ctx, st, d)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		was := sub
 		err = r.enter(ctx, d, Entries{Type: sub.Type, Bookmark: page.Bookmark, Backfill: &was, Done: page.Drained})
 		if errors.Is(err, ErrBookmarkMoved) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -54,14 +55,8 @@ func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, e
 	if err != nil {
 		return false, err
 	}
-	if st.Fresh && draft.allRejected() {
-		why := fmt.Sprintf("none of the first %d records can be encoded (%s); mend the stream's fields", len(page.Records), draft.entries[0].LastError)
-		return false, r.stop(ctx, st, why)
-	}
-	if st.Error != "" {
-		if err := r.o.Ledger.StopStream(ctx, st.Type, ""); err != nil {
-			return false, err
-		}
+	if err := r.accept(ctx, st, draft); err != nil {
+		return false, err
 	}
 	*limit = fitLimit(len(page.Records), len(draft.entries))
 	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark})
@@ -115,6 +110,19 @@ func (r *Runner) read(ctx context.Context, f func(context.Context) (Page, error)
 		return err
 	})
 	return page, err
+}
+
+// accept stops a stream whose first page would be rejected whole: then its fields are wrong, not its rows. What had
+// stopped it until now is forgotten.
+func (r *Runner) accept(ctx context.Context, st Stream, d *draft) error {
+	if st.Fresh && d.allRejected() {
+		why := fmt.Sprintf("no record of its first page can be encoded (%s); mend the stream's fields", d.entries[0].LastError)
+		return r.stop(ctx, st, why)
+	}
+	if st.Error != "" {
+		return r.o.Ledger.StopStream(ctx, st.Type, "")
+	}
+	return nil
 }
 
 // stop records why a stream cannot go on.
@@ -261,16 +269,24 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 		return fmt.Errorf("enter a page of stream %s: %w", e.Type, err)
 	}
 	var ready []job
+	rejected := map[string]int{}
 	for i := range d.entries {
-		if isNew[i] && d.entries[i].State == Sending {
+		switch {
+		case !isNew[i]:
+		case d.entries[i].State == Sending:
 			j := d.jobs[i]
 			j.delivery = d.entries[i]
 			ready = append(ready, j)
 			places[j.delivery.Webhook]--
+		case d.entries[i].State == Dead:
+			rejected[d.entries[i].Webhook]++
 		}
 	}
 	r.pool.put(ready)
 	r.pool.unreserve(places)
+	for _, webhook := range slices.Sorted(maps.Keys(rejected)) {
+		r.log.Warn("not delivered", "webhook", webhook, "reason", Rejected, "records", rejected[webhook])
+	}
 	if waiting {
 		nudge(r.wake)
 	}
