@@ -73,6 +73,9 @@ func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	deliveries, next, err := l.Deliveries(ctx, f)
+	if f.After != "" && errors.Is(err, jobs.ErrNotFound) {
+		return usageErrorf("--after %q: no page named it as its next", f.After)
+	}
 	if err != nil {
 		return err
 	}
