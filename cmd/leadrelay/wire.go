@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -216,7 +217,14 @@ func (a *app) await(ctx context.Context, what string, patience time.Duration, f 
 	})
 }
 
-func unavailable(err error) bool { return sources.IsUnavailable(err) || ledger.IsUnavailable(err) }
+// unavailable reports whether waiting may mend err. A file that is not there, or may not be opened, is no database that
+// is away, though its error has a network error's methods.
+func unavailable(err error) bool {
+	if _, file := errors.AsType[*fs.PathError](err); file {
+		return false
+	}
+	return sources.IsUnavailable(err) || ledger.IsUnavailable(err)
+}
 
 func newSink(h config.HTTP, p config.Push) (*sinks.HTTP, error) {
 	o := sinks.Options{
