@@ -124,6 +124,19 @@ type stood struct {
 
 func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) (map[uuid.UUID]stood, error) {
 	b := t.l.batch(len(outcomes))
+	t.settleRows(b, outcomes)
+	known := make(map[uuid.UUID]stood, len(outcomes))
+	err := t.each(ctx, sqlSettle, b.args(), func(rows *sql.Rows) error {
+		var id uuid.UUID
+		var s stood
+		err := rows.Scan(&id, &s.run, &s.released)
+		known[id] = s
+		return err
+	})
+	return known, err
+}
+
+func (t *tx) settleRows(b batch, outcomes []jobs.Outcome) {
 	for i := range outcomes {
 		o := &outcomes[i]
 		d := &o.Delivery
@@ -157,15 +170,6 @@ func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) (map[uuid.UUID
 		b.text(first.Word)
 		b.end()
 	}
-	known := make(map[uuid.UUID]stood, len(outcomes))
-	err := t.each(ctx, sqlSettle, b.args(), func(rows *sql.Rows) error {
-		var id uuid.UUID
-		var s stood
-		err := rows.Scan(&id, &s.run, &s.released)
-		known[id] = s
-		return err
-	})
-	return known, err
 }
 
 func addAttempt(b batch, o *jobs.Outcome) {

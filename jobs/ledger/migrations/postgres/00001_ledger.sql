@@ -30,6 +30,7 @@ create table webhooks (
 	stopped_at   timestamptz,          -- since when it is not active; kept from held to disabled
 	entered_at   timestamptz not null
 );
+create index webhooks_stopped on webhooks (stopped_at) where stopped_at is not null;
 
 create table subscriptions (
 	webhook   text not null references webhooks,

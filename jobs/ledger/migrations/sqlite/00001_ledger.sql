@@ -32,6 +32,7 @@ create table webhooks (
 	stopped_at   integer,          -- since when it is not active; kept from held to disabled
 	entered_at   integer not null
 ) strict;
+create index webhooks_stopped on webhooks (stopped_at) where stopped_at is not null;
 
 create table subscriptions (
 	webhook   text not null references webhooks,

@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// crowd fills the ledger with a history: very many webhooks with settled deliveries, some with records that wait for
+// their fires, and three that have two records due each.
+func (s *stage) crowd(webhooks, settled int) (due []string) {
+	s.t.Helper()
+	s.webhooks("w00000")
+	series := fmt.Sprintf("(select generate_series(1, %d) as n) as series", settled)
+	name, id := "'w' || lpad((n %% %d)::text, 5, '0')", "gen_random_uuid()"
+	if s.lite {
+		series = fmt.Sprintf("(with recursive c(n) as (select 1 union all select n + 1 from c where n < %d) select n from c) as series", settled)
+		name, id = "printf('w%%05d', n %% %d)", "lower(hex(randomblob(16)))"
+	}
+	name = fmt.Sprintf(name, webhooks)
+	for _, fill := range []string{
+		`insert into webhooks select ` + name + `, chatbots, url, sign_key, headers, types, dialect, schedule, timezone, immediate,
+			retry_at, ack, from_start, description, key_made, origin, state, state_reason, state_at, stopped_at, entered_at
+			from webhooks cross join ` + series + fmt.Sprintf(" where n < %d", webhooks),
+		`insert into tallies (webhook) select id from webhooks where id <> 'w00000'`,
+		`insert into due (webhook, active) select id, state = 'active' from webhooks where id <> 'w00000'`,
+		`insert into deliveries (id, webhook, type, row_key, version, action, chatbot, state, seen_at, settled_at)
+			select ` + id + `, ` + name + `, 'Lead', 'old ' || n, '', 'create', 'bot', 'delivered', entered_at, entered_at
+			from webhooks cross join ` + series + ` where webhooks.id = 'w00000'`,
+	} {
+		if _, err := s.write.Exec(fill); err != nil {
+			s.t.Fatal(fill, err)
+		}
+	}
+	ids := make([]string, webhooks)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("w%05d", i)
+	}
+	due = []string{ids[7], ids[webhooks/2], ids[webhooks-1]}
+	var page []jobs.Delivery
+	for _, w := range due {
+		page = append(page, s.record(w, jobs.Pending), s.record(w, jobs.Pending))
+	}
+	for i := range 1000 { // these wait for their fires
+		d := s.record(ids[i], jobs.Pending)
+		d.NextAt = start.Add(fire)
+		page = append(page, d)
+	}
+	s.enter("", page...)
+	var failures []jobs.Outcome
+	for i := range 1000 { // and failed attempts of some that are settled
+		o := s.failed(s.record(ids[i], jobs.Sending), 0)
+		failures = append(failures, o)
+	}
+	attempts := s.batch(len(failures))
+	for i := range failures {
+		addAttempt(attempts, &failures[i])
+	}
+	s.must(s.Ledger.change(context.Background(), "crowd", func(ctx context.Context, t *tx) error {
+		_, err := t.exec(ctx, sqlAttempts, attempts.args()...)
+		return err
+	}))
+	if !s.lite { // as autovacuum does; on SQLite nobody does
+		if _, err := s.write.Exec("analyze"); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return due
+}
+
+// With ten thousand webhooks of which three have something due, a claim finds these, and no hot statement reads a
+// table whole, however many webhooks there are and however long the history is.
+func TestTenThousandWebhooks(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		settled := 50_000
+		if s.lite {
+			settled = 10_000 // it has no statistics, so its plans do not depend on how many there are
+		}
+		due := s.crowd(10_000, settled)
+		lease := s.lease()
+		claimed := s.claim(lease, 1, 100)
+		if diff := cmp.Diff(map[string]int{due[0]: 1, due[1]: 1, due[2]: 1}, countBy(claimed)); diff != "" {
+			t.Fatalf("claimed (-want +got):\n%s", diff)
+		}
+		settle := s.batch(1)
+		(&tx{l: s.Ledger, now: s.Now()}).settleRows(settle, []jobs.Outcome{s.acked(claimed[0])})
+		lower := s.batch(1)
+		lower.text(due[0])
+		lower.time(s.Now())
+		lower.end()
+		attempts := s.batch(1)
+		failed := s.failed(claimed[1], time.Minute)
+		addAttempt(attempts, &failed)
+		now, ids := s.Now(), []string{uuid.NewString(), claimed[0].ID.String()}
+		for _, c := range []struct {
+			name  string
+			s     *statement
+			args  []any
+			small string // a table that may be read whole: it is as small as the open work, or one row a process
+		}{
+			{"hold", sqlHold, []any{lease}, "leases"},
+			{"settle", sqlSettle, settle.args(), ""},
+			{"attempts", sqlAttempts, attempts.args(), ""},
+			{"candidates", sqlCandidates, []any{now, []string{"x"}, 10}, ""},
+			{"due of one", sqlDueOf, []any{due[0], now, 10}, ""},
+			{"lease", sqlLease, []any{lease, false, ids}, ""},
+			{"served", sqlServed, []any{now, due}, ""},
+			{"lower", sqlLower, lower.args(), ""},
+			{"lock due", sqlLockDue, []any{due}, ""},
+			{"next due", sqlNextDue, nil, ""},
+			{"next due of some", sqlNextDueOf, []any{due}, ""},
+			{"lock tallies", sqlLockTallies, []any{due}, ""},
+			{"put back of one", sqlPutBackOf, []any{now, lease}, ""},
+			{"put back what is lost", sqlPutBackLost, []any{now}, "leases"},
+			{"put back what is in doubt", sqlUnlease, []any{now, lease, ids}, ""},
+			{"released runs", sqlReleasedRuns, []any{due[0], now, false, now}, ""},
+			{"release", sqlRelease, []any{due[0], now, false, now, true, false}, ""},
+			{"adoptable", sqlAdoptable, []any{now, true, true, "run", due, []string{}, true, []string{}}, "runs leases"},
+			{"adopt", sqlAdopt, []any{now, true, true, "run", due, []string{}, true, []string{}}, "runs leases"},
+			{"pull", sqlPull, []any{due[0], now}, ""},
+			{"shift", sqlShift, []any{due[0], now, now}, ""},
+			{"status of the open", sqlOpen, nil, ""},
+			{"status of what is sending", sqlSending, nil, ""},
+			{"attempts of", sqlAttemptsOf, []any{ids[0]}, ""},
+			{"webhooks that stopped", sqlStopped, []any{now}, ""},
+			{"stalled", sqlStalled, []any{"run", due}, ""},
+		} {
+			plan := s.explain(c.s.text, c.args)
+			scan := regexp.MustCompile(`Seq Scan on (\w+)`)
+			if s.lite {
+				scan = regexp.MustCompile(`SCAN (\w+)$|SCAN (\w+)\n`)
+			}
+			for _, m := range scan.FindAllStringSubmatch(plan, -1) {
+				table := m[1]
+				if table == "" && len(m) > 2 {
+					table = m[2]
+				}
+				if !strings.Contains(c.small, table) && table != "e" && table != "json_each" && table != "value" {
+					t.Errorf("%s reads all of %s:\n%s", c.name, table, plan)
+				}
+			}
+		}
+	})
+}
+
+// explain returns the plan of a statement. It runs nothing.
+func (s *stage) explain(statement string, args []any) string {
+	s.t.Helper()
+	prefix := "explain "
+	if s.lite {
+		statement, prefix = toSQLite(statement), "explain query plan "
+	}
+	converted := make([]any, len(args))
+	for i, a := range args {
+		converted[i] = s.arg(a)
+	}
+	rows, err := s.write.Query(prefix+statement, converted...)
+	if err != nil {
+		s.t.Fatalf("%s: %v", statement, err)
+	}
+	defer rows.Close()
+	var plan strings.Builder
+	for rows.Next() {
+		var id, parent, unused int
+		var line string
+		dest := []any{&line}
+		if s.lite {
+			dest = []any{&id, &parent, &unused, &line}
+		}
+		s.must(rows.Scan(dest...))
+		plan.WriteString(line + "\n")
+	}
+	s.must(rows.Err())
+	return plan.String()
+}
