@@ -141,7 +141,12 @@ func keyText(v any) string {
 // writes them where they have no zone; blobs are text; decimals are numbers where that loses nothing.
 func fieldValue(v any, typ string) any {
 	switch v := v.(type) {
-	case nil, string, int64, bool:
+	case nil, int64, bool:
+		return v
+	case string:
+		if typ == "bpchar" { // char(n): the blanks that fill it up mean nothing
+			return strings.TrimRight(v, " ")
+		}
 		return v
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) { // no number in JSON
@@ -183,7 +188,7 @@ func decimal(s string) any {
 		}
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err == nil && strconv.FormatFloat(f, 'f', -1, 64) == strings.TrimRight(s, "0") {
+	if err == nil && !math.IsNaN(f) && strconv.FormatFloat(f, 'f', -1, 64) == strings.TrimRight(s, "0") {
 		return f
 	}
 	return s

@@ -59,6 +59,37 @@ func TestCreatedLateCommit(t *testing.T) {
 	}
 }
 
+// Among rows of one creation time, and among those without any, the key decides; as a number where it is one.
+func TestCreatedTiesOfNumbers(t *testing.T) {
+	for name, b := range map[string]*bench{
+		"postgres": newPostgres(t, "create table leads (id bigint primary key, chatbot_id text, created_at timestamptz, first_name text)",
+			"insert into leads (id, chatbot_id, created_at) select n, 'bot', case when n % 2 = 0 then now() end from generate_series(-150, 150) n"),
+		"sqlite": newSQLite(t, "create table leads (id bigint primary key, chatbot_id text, created_at datetime, first_name text)",
+			"with recursive c (n) as (select -150 union all select n + 1 from c where n < 150) insert into leads (id, chatbot_id, created_at) select n, 'bot', case when n % 2 = 0 then current_timestamp end from c"),
+	} {
+		cfg := smallLeads()
+		cfg.Cursor = CursorCreated
+		s := b.stream(cfg)
+		var want []string
+		for n := -150; n <= 150; n++ {
+			want = append(want, strconv.Itoa(n))
+		}
+		at := jobs.Bookmark("")
+		wantKeys(t, name+", new", sorted(b.drain(s, &at, 7)), sorted(want)...)
+		var got []string
+		end := b.end(s)
+		for at, drained := jobs.Bookmark(""), false; !drained; {
+			p, err := s.Older(b.ctx, at, end, nil, time.Time{}, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, keysOf(p.Records)...)
+			at, drained = p.Bookmark, p.Drained
+		}
+		wantKeys(t, name+", older", sorted(got), want...)
+	}
+}
+
 // One transaction's rows all have the same creation time.
 func TestCreatedTies(t *testing.T) {
 	for _, where := range []string{"", "n % 2 = 0"} {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -208,3 +209,6 @@ func smallLeads() Config {
 		Fields: []Mapping{{Name: "FirstName", Column: "first_name"}},
 	}
 }
+
+// dsnAs is a URL of pgtest's for another role.
+func dsnAs(dsn, role string) string { return strings.Replace(dsn, "postgres@", role+"@", 1) }

@@ -306,6 +306,9 @@ func (s *Stream) selects(key string) string {
 			list = append(list, eng.output(pq.QuoteIdentifier(m.Column)))
 		}
 	}
+	for i := range list { // or "order by id" would mean the text that is given out
+		list[i] += " as leadrelay_" + strconv.Itoa(i)
+	}
 	return "select " + strings.Join(list, ", ") + " from " + s.shape.from
 }
 

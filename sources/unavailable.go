@@ -51,8 +51,10 @@ func IsUnavailable(err error) bool {
 			return true
 		}
 	}
-	_, network := errors.AsType[net.Error](err) // dialling, names, timeouts
-	return network
+	// Dialling, reading, names; not net.Error, which every system call's error is.
+	_, network := errors.AsType[*net.OpError](err)
+	_, name := errors.AsType[*net.DNSError](err)
+	return network || name
 }
 
 // A maskedError prints no text that may hold a row's values: PostgreSQL quotes them when a cast fails.

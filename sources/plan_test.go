@@ -1,0 +1,189 @@
+package sources
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// explain is the plan of a statement as the planner would choose it now.
+func (b *bench) explain(query string, args ...any) string {
+	b.t.Helper()
+	how := "explain (costs off) "
+	if b.db.Engine() == "sqlite" {
+		how = "explain query plan "
+	}
+	rows, err := b.app.Queryx(how+query, args...)
+	if err != nil {
+		b.t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	var plan strings.Builder
+	for rows.Next() {
+		columns, err := rows.SliceScan()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		last := columns[len(columns)-1]
+		if text, ok := last.([]byte); ok {
+			last = string(text)
+		}
+		fmt.Fprintln(&plan, last)
+	}
+	return plan.String()
+}
+
+// With fifty thousand rows, every statement of a scan goes by an index.
+func TestPlans(t *testing.T) {
+	fill := map[string]string{
+		"postgres": "insert into leads (chatbot_id, created_at) select 'bot', now() - n * interval '1 minute' from generate_series(50000, 1, -1) n",
+		"sqlite":   "with recursive c (n) as (select 50000 union all select n - 1 from c where n > 1) insert into leads (chatbot_id, created_at) select 'bot', datetime('now', '-' || n || ' minutes') from c",
+	}
+	whole := regexp.MustCompile(`(?m)Seq Scan|^SCAN leads$|^\s*(->\s+)?Sort\s*$|TEMP B-TREE FOR ORDER BY`)
+	found := regexp.MustCompile(`Seq Scan|TEMP B-TREE FOR ORDER BY`) // what is found may be sorted, and SQLite walk back a few rows
+	gapsArgs := func(n int) []any {
+		var seen, next pq.Int64Array
+		for i := range int64(n) {
+			seen, next = append(seen, 40000+i*3), append(next, 40002+i*3)
+		}
+		return []any{seen, next, 500}
+	}
+	for engine, open := range map[string]func(testing.TB, ...string) *bench{"postgres": newPostgres, "sqlite": newSQLite} {
+		schema := map[string]string{"postgres": pgLeads, "sqlite": liteLeads}[engine]
+		b := open(t, schema, "create index on_created on leads (created_at, id)", fill[engine], "analyze leads")
+		gaps := b.stream(leads())
+		cfg := leads()
+		cfg.Cursor = CursorCreated
+		created := b.stream(cfg)
+		c, g := created.cursor.(*createdCursor), gaps.cursor.(*gapsCursor)
+		avoid := func(bad *regexp.Regexp, name, query string, args ...any) {
+			t.Helper()
+			if plan := b.explain(query, args...); bad.MatchString(plan) {
+				t.Errorf("%s, %s:\n%s\n%s", engine, name, query, plan)
+			}
+		}
+		check := func(name, query string, args ...any) {
+			t.Helper()
+			avoid(whole, name, query, args...)
+		}
+		check("page", g.pageSQL, 49900, 500)
+		check("page from the beginning", g.pageSQL, 0, 500)
+		if g.tracks {
+			avoid(found, "one gap", g.gapsSQL, gapsArgs(1)...)
+			avoid(found, "a thousand gaps", g.gapsSQL, gapsArgs(1000)...)
+		}
+		st := g.olderStatement(20000, 49900, newFilter([]string{"bot"}, time.Time{}), 500)
+		check("older", st.sql(), st.args...)
+		check("end", g.walkSQL+"5000", 50000)
+		for _, s := range []*Stream{gaps, created} {
+			condition, args := b.db.eng.byKey(s.shape, &s.cfg, []string{"1", "77", "40000"})
+			check("read "+s.kind, s.selects(s.shape.key)+" where "+condition, args...)
+			avoid(found, "latest "+s.kind, s.selects(s.shape.key)+" "+s.cursor.latest()+" limit 100")
+		}
+		regions := c.d.regions(time.Now().Add(-time.Hour))
+		last := len(regions)
+		st = c.statement(regions, &place{region: last}, filter{}, 500)
+		check("created, from the mark", st.sql(), st.args...)
+		at := &place{region: last, created: regions[last-1].low, key: "7"}
+		if engine == "sqlite" {
+			at.key = 7
+		}
+		st = c.statement(regions, at, filter{}, 500)
+		check("created, on from a row", st.sql(), st.args...)
+		if engine == "postgres" {
+			st = c.statement(regions, &place{}, filter{}, 500)
+			avoid(found, "without a time", st.sql(), st.args...)
+		}
+	}
+}
+
+// benchmarkAfter reads a table of 100,000 rows in pages of 500.
+func benchmarkAfter(b *testing.B, bench *bench, cfg Config, fill string) {
+	bench.exec(fill)
+	bench.exec("analyze leads")
+	s := bench.stream(cfg)
+	b.ReportAllocs()
+	rows := 0
+	for b.Loop() {
+		at := jobs.Bookmark("")
+		for {
+			p, err := s.After(bench.ctx, at, 500)
+			if err != nil {
+				b.Fatal(err)
+			}
+			rows += len(p.Records)
+			at = p.Bookmark
+			if p.Drained {
+				break
+			}
+		}
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+}
+
+const (
+	pgFill = `insert into leads (chatbot_id, created_at, first_name, last_name, email, phone_number, content, session_id, uri)
+		select 'bot' || n % 100, now() - n * interval '1 second', 'Ann', 'Smith', 'ann' || n || '@example.com', '', repeat('text ', 20), n, 'www.example.com'
+		from generate_series(100000, 1, -1) n`
+	liteFill = `with recursive c (n) as (select 100000 union all select n - 1 from c where n > 1)
+		insert into leads (chatbot_id, created_at, first_name, last_name, email, phone_number, content, session_id, uri)
+		select 'bot' || n % 100, datetime('now', '-' || n || ' seconds'), 'Ann', 'Smith', 'ann' || n || '@example.com', '', printf('%.100c', 'x'), n, 'www.example.com' from c`
+)
+
+func BenchmarkAfterPostgresGaps(b *testing.B) {
+	benchmarkAfter(b, newPostgres(b, pgLeads+"; create index on leads (created_at, id)"), leads(), pgFill)
+}
+
+func BenchmarkAfterPostgresCreated(b *testing.B) {
+	cfg := leads()
+	cfg.Cursor = CursorCreated
+	benchmarkAfter(b, newPostgres(b, pgLeads+"; create index on leads (created_at, id)"), cfg, pgFill)
+}
+
+func BenchmarkAfterSQLiteGaps(b *testing.B) {
+	benchmarkAfter(b, newSQLite(b, liteLeads), leads(), liteFill)
+}
+
+func BenchmarkAfterSQLiteCreated(b *testing.B) {
+	cfg := leads()
+	cfg.Cursor = CursorCreated
+	benchmarkAfter(b, newSQLite(b, liteLeads, "create index on_created on leads (created_at, id)"), cfg, liteFill)
+}
+
+// BenchmarkIdle is a scan that finds nothing, with a thousand young gaps.
+func BenchmarkIdle(b *testing.B) {
+	bench := newPostgres(b, pgLeads, "insert into leads (id, chatbot_id) select n * 2, 'bot' from generate_series(1, 1000) n; select setval('leads_id_seq', 2000); analyze leads")
+	s := bench.stream(leads())
+	at := jobs.Bookmark("")
+	bench.drain(s, &at, 500)
+	for b.Loop() {
+		if _, err := s.After(bench.ctx, at, 500); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPast(b *testing.B) {
+	for _, cursor := range []string{CursorGaps, CursorCreated} {
+		b.Run(cursor, func(b *testing.B) {
+			bench := newPostgres(b, pgLeads, "insert into leads (chatbot_id) select 'bot' from generate_series(1, 100) n")
+			cfg := leads()
+			cfg.Cursor = cursor
+			s := bench.stream(cfg)
+			end := bench.end(s)
+			rec := jobs.Record{Row: "77", Created: time.Now()}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Past(end, &rec); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
