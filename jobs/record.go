@@ -7,8 +7,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// ActionCreate is the action of a record that is pushed because its row is new.
-const ActionCreate = "create"
+// Actions of records: why they are pushed.
+const (
+	ActionCreate = "create" // the row is new
+	ActionUpdate = "update" // it changed
+	ActionRemove = "remove" // it is gone, or marked so
+)
 
 // A Record is one row of a source table, read and converted, in memory only: no store of ours keeps its content.
 type Record struct {
@@ -17,7 +21,7 @@ type Record struct {
 	Chatbot string    // whose record it is
 	Created time.Time // UTC, cut to microseconds; zero where the column is NULL
 	Version string    // "" until a stream has an updated: column
-	Action  string    // ActionCreate
+	Action  string    // ActionCreate, ActionUpdate, ActionRemove
 	Fields  []Field   // in the stream's order, by the name they have on the wire
 	Err     error     // why the row cannot be a record (a time that is none, …); Row and Chatbot are set all the same
 }

@@ -31,14 +31,15 @@ type Webhook struct {
 	ID          string
 	Chatbots    []string // one or more, or AllChatbots alone
 	URL         Secret   // many URLs are secrets: see MaskedURL
-	SignKey     Secret   // the HMAC key's bytes as given; never empty for a dialect that signs
+	SignKey     Secret   // the HMAC key as given; never empty for a dialect that signs every request
+	OldKey      Secret   // while SignKey replaces it: the key before, which signs too; else ""
 	Types       []string // sorted; empty: all
 	Dialect     string
 	Schedule    string // as written in the configuration: cron, @daily, @every …
 	Timezone    string // IANA name of the schedule's zone
 	Immediate   bool
 	RetryAt     []time.Duration   // offsets from the first failure of a round, ascending; empty: none
-	Ack         []string          // accepted values of the answer's status; Ack2xx alone: any 2xx
+	Ack         []string          // accepted values of the answer's status; or alone: Ack2xx (any 2xx), AckGoHighLevel, an AckRule's text
 	Headers     map[string]Secret // static, on every request
 	From        string            // "now", "beginning" or an RFC 3339 time; kept as it was when the webhook was entered
 	Description string
