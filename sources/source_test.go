@@ -91,7 +91,7 @@ func newPostgres(t testing.TB, schema ...string) *bench {
 func newSQLite(t testing.TB, schema ...string) *bench {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app.db")
-	app, err := sqlx.Open("sqlite", "file:"+path+"?_journal_mode=WAL&_busy_timeout=5000")
+	app, err := sqlx.Open("sqlite", "file:"+path+"?_journal_mode=WAL&_busy_timeout=5000&_synchronous=OFF")
 	if err != nil {
 		t.Fatal(err)
 	}

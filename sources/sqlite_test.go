@@ -22,8 +22,10 @@ import (
 // The application writes without waiting for locks (no busy_timeout) while pages are read and the version is watched,
 // and after; and no file is left that is not its own.
 func TestApplicationStillWrites(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"WAL", "DELETE"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			path := filepath.Join(t.TempDir(), "app.db")
 			applicationWrites(t, path, mode, func(stop <-chan struct{}) {
 				readWhile(t, path, stop)
@@ -39,12 +41,12 @@ func applicationWrites(t *testing.T, path, mode string, read func(stop <-chan st
 	if mode == "DELETE" { // there a reader's lock keeps a writer out for a moment
 		timeout = 2000
 	}
-	dsn := fmt.Sprintf("file:%s?_journal_mode=%s&_busy_timeout=%d", path, mode, timeout)
+	dsn := fmt.Sprintf("file:%s?_journal_mode=%s&_busy_timeout=%d&_synchronous=OFF", path, mode, timeout)
 	app, err := sqlx.Open("sqlite", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer app.Close()
+	defer func() { app.Close() }()
 	app.SetMaxOpenConns(1)
 	insert := func(when string) {
 		if _, err := app.Exec(addLead); err != nil {
@@ -138,6 +140,7 @@ func readWhile(t testing.TB, path string, stop <-chan struct{}) {
 
 // Another user's file is refused, by root too, with the command that works; and run as that user, all is well.
 func TestAnotherUsersFile(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("LEADRELAY_TEST_READER") != "" {
 		stop := make(chan struct{})
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(stop) }()
@@ -218,6 +221,7 @@ func copyFile(from, to string) error {
 
 // A restored file is put in the old one's place while we have that open.
 func TestFileReplaced(t *testing.T) {
+	t.Parallel()
 	b := newSQLite(t, liteLeads)
 	b.exec(addLead)
 	s := b.stream(leads())
