@@ -1,18 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -20,6 +20,7 @@ import (
 
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
+	"github.com/leadrelay/leadrelay/sinks"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
@@ -28,7 +29,8 @@ func newDemoCommand(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show the main job on embedded parts: SQLite tables, a CRM on 127.0.0.1, four chatbots",
 		Long: `Make a SQLite database with the leads and appointments of four chatbots, start a CRM on 127.0.0.1 that accepts,
-refuses and lies, push everything to it, and show what became of it. All of it is in a temporary folder that is removed in the end.`,
+refuses and lies, push everything to it, and show what became of it. It takes five seconds. All of it is in a temporary
+folder that is removed in the end. With --json only what each chatbot came to is printed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context()) },
 	}
 }
@@ -41,29 +43,34 @@ type demoBot struct {
 
 var demoBots = []demoBot{
 	{"bakery", "key-of-the-bakery", "success", "accepts everything", 3, 2},
-	{"dentist", "key-of-the-dentist", "http-500,wrong-case,success", "fails, then answers in the wrong case, then accepts", 2, 1},
-	{"garage", "key-of-the-garage", "test-answer", "takes records for tests", 2, 0},
-	{"florist", "key-of-the-florist", "html", "answers with a web page", 1, 1},
+	{"dentist", "key-of-the-dentist", "http-500,wrong-case,success", "fails, then says Success for success, then accepts", 2, 1},
+	{"garage", "key-of-the-garage", "test-answer", "takes every record for a test", 2, 0},
+	{"florist", "key-of-the-florist", "html", "answers 200 OK with a login page", 1, 1},
 }
 
-// A demonstration is the demo's stage.
-type demonstration struct {
-	app    *app
-	dir    string
-	config string
-	url    string
-
-	mu  sync.Mutex
-	crm http.Handler
+// demoResult is what a chatbot's records came to, as `demo --json` prints it.
+type demoResult struct {
+	Chatbot        string `json:"chatbot"`
+	Gathered       int    `json:"gathered"`
+	RefusedAnswers int    `json:"refused_answers"`
+	Retried        int    `json:"retried"`
+	Delivered      int    `json:"delivered"`
+	TestAnswers    int    `json:"test_answers"`
+	Pending        int    `json:"pending"`
 }
 
 func (a *app) demo(ctx context.Context) (err error) {
+	signal.Ignore(syscall.SIGPIPE) // `leadrelay demo | head` would end it with its folder left behind
+	defer signal.Reset(syscall.SIGPIPE)
 	dir, err := os.MkdirTemp("", "leadrelay-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d := &demonstration{app: a, dir: dir, config: filepath.Join(dir, "config.yaml")}
+	d := &demonstration{app: a, out: a.stdout, dir: dir, config: filepath.Join(dir, "config.yaml")}
+	if a.json {
+		d.out = io.Discard
+	}
 	closed, err := d.startCRM()
 	if err != nil {
 		return err
@@ -75,62 +82,94 @@ func (a *app) demo(ctx context.Context) (err error) {
 	if err := d.writeConfig(); err != nil {
 		return err
 	}
-	for _, act := range []func(context.Context) error{d.first, d.second, d.atOnce} {
+	for _, act := range []func(context.Context) error{d.collected, d.pushed, d.request, d.owed, d.mended, d.atOnce} {
 		if err := act(ctx); err != nil {
 			return err
 		}
 	}
-	d.say("That was leadrelay. Next: copy config.example.yaml, name your tables and webhooks, then leadrelay check.")
+	if a.json {
+		return a.printJSON(map[string]any{"chatbots": d.results})
+	}
+	d.say("\nThat was leadrelay, and nothing of it is left here. With your own tables: the README's ten minutes.")
 	return nil
 }
 
-func (d *demonstration) first(ctx context.Context) error {
-	d.say("Four chatbots have collected leads and appointments in SQL tables. Each has a CRM:")
-	t := tabwriter.NewWriter(d.app.stdout, 0, 0, 2, ' ', 0)
+func (d *demonstration) collected(context.Context) error {
+	d.title("Four chatbots have collected leads and appointments, in two SQL tables")
+	t := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  CHATBOT\tLEADS\tAPPOINTMENTS\tITS CUSTOMER'S CRM")
 	for _, b := range demoBots {
-		fmt.Fprintf(t, "  %s\tleads: %d, appointments: %d\tits CRM %s\n", b.id, b.leads, b.appointments, b.story)
+		fmt.Fprintf(t, "  %s\t%d\t%d\t%s\n", b.id, b.leads, b.appointments, b.story)
 	}
-	if err := t.Flush(); err != nil {
+	return t.Flush()
+}
+
+func (d *demonstration) pushed(ctx context.Context) error {
+	d.title("Gather them, push each as one signed request, retry what is refused")
+	d.say("$ leadrelay run-now            # retries after 1 and 3 s here; the default is 1 and 3 minutes")
+	if err := d.watched(ctx, exitPending, "run-now"); err != nil {
 		return err
 	}
-	d.say("$ leadrelay run-now          (retry_at: [1s, 3s] here; 1 and 3 minutes are the default)")
-	if err := d.run(ctx, exitPending, "run-now"); err != nil {
+	d.say("\nOnly the exact words count: neither a 200 OK with a page nor a 500 with {\"status\":\"success\"} is a delivery.")
+	return nil
+}
+
+// request shows one of the requests as it came to the CRM, and verifies it as a CRM's developer would.
+func (d *demonstration) request(ctx context.Context) error {
+	r := d.sample
+	if r == nil {
+		return errors.New("the bakery's CRM got no lead")
+	}
+	d.title("One of these requests, in full (its body is one line; it is folded here)")
+	fmt.Fprintf(d.out, "  POST %s HTTP/1.1\n", r.path)
+	for _, name := range []string{"Content-Type", "User-Agent", sinks.IDHeader, sinks.SignatureHeader} {
+		fmt.Fprintf(d.out, "  %s: %s\n", name, r.header.Get(name))
+	}
+	fmt.Fprintln(d.out)
+	for line := range strings.SplitSeq(fold(string(r.body), 90), "\n") {
+		d.say("  " + line)
+	}
+	body := filepath.Join(d.dir, "body.json")
+	if err := os.WriteFile(body, r.body, 0o600); err != nil {
 		return err
 	}
-	if err := d.table(ctx); err != nil {
-		return err
-	}
-	d.say("The florist's records are not delivered, and stay owed. Why?\n$ leadrelay delivery list --state pending")
+	d.say("\n$ leadrelay verify --key key-of-the-bakery --header 't=…,v1=…' body.json")
+	return d.run(ctx, exitDone, "verify", "--key", demoBots[0].key, "--header", r.header.Get(sinks.SignatureHeader), body)
+}
+
+func (d *demonstration) owed(ctx context.Context) error {
+	d.title("The florist's records are not delivered. They stay owed, with the reason")
+	d.say("$ leadrelay delivery list --state pending")
 	return d.run(ctx, exitDone, "delivery", "list", "--state", "pending")
 }
 
-func (d *demonstration) second(ctx context.Context) error {
-	d.say("The florist's CRM is mended. Nothing is gathered twice, what was owed is carried over:\n$ leadrelay run-now")
-	if err := d.setCRM(nil); err != nil {
+func (d *demonstration) mended(ctx context.Context) error {
+	d.title("The florist's CRM is mended: what is owed goes, and nothing is sent twice")
+	d.say("$ leadrelay run-now")
+	d.answer(receiver.Success)
+	if err := d.watched(ctx, exitDone, "run-now"); err != nil {
 		return err
 	}
-	if err := d.run(ctx, exitDone, "run-now"); err != nil {
-		return err
-	}
+	d.say("\nSo, by chatbot:\n")
 	return d.table(ctx)
 }
 
 // atOnce runs the daemon and shows how soon a new lead is at its CRM.
 func (d *demonstration) atOnce(ctx context.Context) error {
-	d.say("The bakery wants its leads at once.\n$ leadrelay serve &")
+	d.title("The bakery is set to immediate: true, so the daemon does not wait for the schedule")
+	d.say("$ leadrelay serve &\n$ sqlite3 chatbots.db \"insert into leads (chatbot_id, first_name, …) values ('bakery', 'Ann', …)\"")
 	arrived := make(chan time.Time, 1)
-	if err := d.setCRM(func() {
+	d.answer(func(w http.ResponseWriter, r *http.Request, req *receiver.Request) {
 		select {
 		case arrived <- time.Now():
 		default:
 		}
-	}); err != nil {
-		return err
-	}
+		receiver.Success(w, r, req)
+	})
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	quiet := newApp(d.app.stdin, d.app.stdout, io.Discard)
+	quiet := newApp(d.app.stdin, io.Discard, io.Discard)
 	quiet.configPath = d.config
 	quiet.log = slog.New(slog.DiscardHandler)
 	go func() { ended <- quiet.serve(serving) }()
@@ -146,7 +185,7 @@ func (d *demonstration) atOnce(ctx context.Context) error {
 	}
 	select {
 	case at := <-arrived:
-		fmt.Fprintf(d.app.stdout, "a new lead was committed, and %d ms later it was at the CRM\n", at.Sub(committed).Milliseconds())
+		d.say(fmt.Sprintf("a new lead was committed, and %d ms later it was at the CRM", at.Sub(committed).Milliseconds()))
 	case err := <-ended:
 		return fmt.Errorf("serve ended: %w", err)
 	case <-time.After(15 * time.Second):
@@ -156,15 +195,38 @@ func (d *demonstration) atOnce(ctx context.Context) error {
 	return <-ended
 }
 
-func (d *demonstration) say(text string) { fmt.Fprintf(d.app.stdout, "\n%s\n", text) }
+func (d *demonstration) say(text string) { fmt.Fprintln(d.out, text) }
+
+// title begins an act.
+func (d *demonstration) title(text string) {
+	d.acts++
+	fmt.Fprintf(d.out, "\n%s\n\n", d.paint(bold, fmt.Sprintf("%d. %s", d.acts, text)))
+}
 
 // run is the program itself with these arguments, which must end with this exit code.
 func (d *demonstration) run(ctx context.Context, want int, args ...string) error {
+	return d.runTo(ctx, d.out, want, args...)
+}
+
+func (d *demonstration) runTo(ctx context.Context, to io.Writer, want int, args ...string) error {
 	args = append(args, "--config", d.config, "--log-level", "error")
-	if code := run(ctx, args, d.app.stdin, d.app.stdout, d.app.stderr); code != want && ctx.Err() == nil {
-		return fmt.Errorf("leadrelay %s ended with exit code %d, not %d", args[0], code, want)
+	var faults bytes.Buffer // in a buffer there is no progress bar, which would stand in the demo's way
+	if code := run(ctx, args, d.app.stdin, to, &faults); code != want && ctx.Err() == nil {
+		return fmt.Errorf("leadrelay %s ended with exit code %d, not %d: %s", args[0], code, want, bytes.TrimSpace(faults.Bytes()))
 	}
 	return ctx.Err()
+}
+
+// watched runs the program while what the CRMs answer is shown; its own output comes after that.
+func (d *demonstration) watched(ctx context.Context, want int, args ...string) error {
+	var output bytes.Buffer
+	d.watch()
+	err := d.runTo(ctx, &output, want, args...)
+	d.watchEnds()
+	if err == nil {
+		_, err = fmt.Fprintf(d.out, "\n%s", &output)
+	}
+	return err
 }
 
 // table prints, by chatbot, what the ledger says of its records.
@@ -174,143 +236,51 @@ func (d *demonstration) table(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	t := tabwriter.NewWriter(d.app.stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CHATBOT\tGATHERED\tREFUSED ANSWERS\tRETRIED\tDELIVERED\tTEST ANSWERS\tPENDING")
 	for _, b := range demoBots {
 		deliveries, _, err := l.Deliveries(ctx, ledger.Filter{Webhooks: []string{b.id}, Limit: 100})
 		if err != nil {
 			return err
 		}
-		var refused, retried, delivered, tests, pending int
+		r := demoResult{Chatbot: b.id, Gathered: len(deliveries)}
 		for _, one := range deliveries {
-			refused += one.Attempts
+			r.RefusedAnswers += one.Attempts
 			if one.Attempts > 1 {
-				retried++
+				r.Retried++
 			}
 			switch {
 			case one.State == jobs.Delivered && one.TestAnswer:
-				refused--
-				tests++
+				r.RefusedAnswers--
+				r.TestAnswers++
 			case one.State == jobs.Delivered:
-				refused--
-				delivered++
+				r.RefusedAnswers--
+				r.Delivered++
 			case one.State == jobs.Pending:
-				pending++
+				r.Pending++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", b.id, len(deliveries), refused, retried, delivered, tests, pending)
+		d.results = append(d.results, r)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", b.id, r.Gathered, r.RefusedAnswers, r.Retried, r.Delivered, r.TestAnswers, r.Pending)
 	}
 	return t.Flush()
 }
 
-// startCRM starts the demo's CRM on a free port.
-func (d *demonstration) startCRM() (closed func(), err error) {
-	behaviours := make([]string, len(demoBots))
-	for i, b := range demoBots {
-		behaviours[i] = b.id + "=" + b.crm
-	}
-	answer, err := receiver.Parse(behaviours)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.serveWith(answer); err != nil {
-		return nil, err
-	}
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	d.url = "http://" + socket.Addr().String()
-	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.mu.Lock()
-		crm := d.crm
-		d.mu.Unlock()
-		crm.ServeHTTP(w, r)
-	})}
-	go func() { _ = server.Serve(socket) }()
-	return func() { _ = server.Close() }, nil
-}
-
-// setCRM makes every CRM accept everything; came is called at each request.
-func (d *demonstration) setCRM(came func()) error {
-	return d.serveWith(func(w http.ResponseWriter, r *http.Request, req *receiver.Request) {
-		if came != nil {
-			came()
-		}
-		receiver.Success(w, r, req)
-	})
-}
-
-func (d *demonstration) serveWith(answer receiver.Behaviour) error {
-	keys := make([]jobs.Secret, len(demoBots))
-	for i, b := range demoBots {
-		keys[i] = jobs.Secret(b.key)
-	}
-	crm, err := receiver.New(receiver.Options{SignKeys: keys, Answer: answer, Tolerance: 5 * time.Minute, Log: indented{d.app.stdout}})
-	if err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.crm = crm
-	return nil
-}
-
-// indented sets the CRM's lines off from ours.
-type indented struct {
-	to interface{ Write([]byte) (int, error) }
-}
-
-func (w indented) Write(p []byte) (int, error) {
-	_, err := fmt.Fprintf(w.to, "    CRM: %s\n", strings.TrimRight(string(p), "\n"))
-	return len(p), err
-}
-
-func (d *demonstration) makeTables(ctx context.Context) error {
-	columns := `(id integer primary key autoincrement, chatbot_id text not null, created_at text not null,
-		first_name text, last_name text, email text, phone_number text, content text, session_id integer, uri text)`
-	if err := d.execute(ctx, "create table leads "+columns, "create table appointments "+columns); err != nil {
-		return err
-	}
-	for _, b := range demoBots {
-		if err := errors.Join(d.insert(ctx, "leads", b.id, b.leads), d.insert(ctx, "appointments", b.id, b.appointments)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *demonstration) insert(ctx context.Context, table, chatbot string, n int) error {
-	var statements []string
-	for i := range n {
-		statements = append(statements, fmt.Sprintf(`insert into %s (chatbot_id, created_at, first_name, last_name, email, content, session_id, uri)
-			values ('%s', '%s', 'Ann', 'Example %d', 'ann%d@example.com', 'Zwölf Brötchen, bitte 🥐', %d, 'www.example.com/%[2]s')`,
-			table, chatbot, time.Now().UTC().Format("2006-01-02 15:04:05.000000"), i, i, 1000+i))
-	}
-	return d.execute(ctx, statements...)
-}
-
-// execute is the application that owns the tables.
-func (d *demonstration) execute(ctx context.Context, statements ...string) (err error) {
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(d.dir, "chatbots.db")+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	for _, s := range statements {
-		if _, err := db.ExecContext(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *demonstration) writeConfig() error {
+// fold breaks a text behind commas into lines of at most width bytes, where it can.
+func fold(text string, width int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "source: %q\nhttp: {allow_http: true, allow_private: true}\nwebhooks:\n", "sqlite:"+filepath.Join(d.dir, "chatbots.db"))
-	for _, bot := range demoBots {
-		fmt.Fprintf(&b, "  - {id: %s, chatbot: %s, url: %s/%s, sign_key: %s, from: beginning, retry_at: [1s, 3s], immediate: %v}\n",
-			bot.id, bot.id, d.url, bot.id, bot.key, bot.id == "bakery")
+	line := 0
+	for i, part := range strings.Split(text, `,"`) {
+		if i > 0 {
+			b.WriteByte(',')
+			part = `"` + part
+		}
+		if line > 0 && line+len(part) >= width {
+			b.WriteByte('\n')
+			line = 0
+		}
+		b.WriteString(part)
+		line += len(part)
 	}
-	return os.WriteFile(d.config, []byte(b.String()), 0o600)
+	return b.String()
 }

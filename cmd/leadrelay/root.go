@@ -158,6 +158,14 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// countOf words a number of things whose plural ends in s.
+func countOf(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // terminal reports whether w is a terminal, and colours are wanted there.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
