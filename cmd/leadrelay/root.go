@@ -84,19 +84,32 @@ Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signa
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output, and nothing else there")
 	flags.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&a.logFormat, "log-format", "text", "text or json; logs go to standard error")
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: exitUsage, err: err} })
 	root.AddCommand(
 		newServeCommand(a), newRunNowCommand(a), newStatusCommand(a), newCheckCommand(a), newSQLCommand(a),
 		newStreamCommand(a), newWebhookCommand(a), newDeliveryCommand(a), newBackfillCommand(a),
 		newDemoCommand(a), newReceiveCommand(a), newSignCommand(a), newVerifyCommand(a), newVersionCommand(a),
 	)
+	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
 	return root
 }
 
-// refuseStrayArguments makes wrong arguments a usage error in every command: cobra's own come without a code.
+// refuseStrayArguments makes wrong arguments a usage error in every command: cobra's own come without a code, and a
+// command that only holds others would answer a wrong one with its help and exit code 0.
 func refuseStrayArguments(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			c.Args = cobra.ArbitraryArgs
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usageErrorf("unknown command %q of %s; see %[2]s --help", args[0], c.CommandPath())
+				}
+				return c.Help()
+			}
+		}
 		check := c.Args
 		if check == nil {
 			check = cobra.NoArgs
