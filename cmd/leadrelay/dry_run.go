@@ -45,8 +45,9 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if p.ledger != nil {
 		plan.Ledger, plan.Pending = p.ledger, p.waiting
 	}
-	requests := []dryRequest{}
+	requests, found := []dryRequest{}, false
 	err = plan.Each(ctx, func(planned jobs.Planned) error {
+		found = true
 		request, err := p.dry(planned)
 		if err != nil {
 			return err
@@ -59,6 +60,10 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	})
 	if err != nil {
 		return err
+	}
+	if !found {
+		fmt.Fprintln(a.stderr, "A run would send nothing: no row is new, and nothing is owed. A webhook gets rows that become visible after the first\n"+
+			"run that knows it; for older ones set from: beginning before that run, or leadrelay backfill after it.")
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"requests": requests})

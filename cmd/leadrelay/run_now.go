@@ -102,6 +102,9 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if run.Gathered+run.Carried == 0 && err == nil {
 		a.hintOlder(ctx, p, o.scope)
 	}
+	if err == nil {
+		a.hintElsewhere(ctx, p, o.scope, result.Pending)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -160,6 +163,27 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 	}
 	for _, c := range counts {
 		fmt.Fprintf(a.hintWriter(), "Nothing to send: %d rows for webhook %s are older than the webhook. To send them: leadrelay backfill --webhook %[2]s\n", c.rows, c.webhook)
+	}
+}
+
+// hintElsewhere says what is owed to the scope's webhooks and is not this run's: the run may end well without it.
+func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) {
+	if scope.Types != nil || scope.Chatbots != nil {
+		return // what is owed is not counted by these
+	}
+	statuses, err := p.ledger.Status(ctx)
+	if err != nil {
+		a.log.Debug("what is owed besides was not counted", "error", err)
+		return
+	}
+	owed := -pending
+	for _, s := range statuses {
+		if scope.Webhooks == nil || slices.Contains(scope.Webhooks, s.Webhook) {
+			owed += s.Pending + s.Sending
+		}
+	}
+	if owed > 0 {
+		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a disabled webhook or another run. See leadrelay delivery list --state pending\n", countOf(owed, "record"))
 	}
 }
 
