@@ -18,8 +18,8 @@ func newBackfillCommand(a *app) *cobra.Command {
 		Use:   "backfill --webhook ID",
 		Short: "Enter rows that are older than a webhook",
 		Long: `Let a webhook have the rows that were there before it was entered. What was delivered to it before is not sent
-again. The rows are pushed by the webhook's next run (leadrelay run-now --webhook ID), or at once by a daemon where
-the webhook is immediate.`,
+again. The rows are pushed by the webhook's next run (leadrelay run-now --webhook ID), or within some ten seconds by a
+daemon where the webhook is immediate.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var from time.Time
 			if since != "" {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func (a *app) check(ctx context.Context) error {
 		return err
 	}
 	c := &checkup{app: a, config: resolved}
-	c.say("ok", "configuration %s: %d streams, %d webhooks", resolved.Path, len(resolved.Streams), len(resolved.Webhooks))
+	c.say("ok", "configuration %s: %s, %s", resolved.Path, countOf(len(resolved.Streams), "stream"), countOf(len(resolved.Webhooks), "webhook"))
 	c.ledger(ctx)
 	c.source(ctx)
 	c.urls(ctx)
@@ -76,7 +77,7 @@ func (a *app) check(ctx context.Context) error {
 		}
 	}
 	if failed > 0 {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%d errors", failed)}
+		return &exitError{code: exitFailed, err: errors.New(countOf(failed, "error"))}
 	}
 	return nil
 }
@@ -119,13 +120,15 @@ func (c *checkup) source(ctx context.Context) {
 			continue
 		}
 		found, checkErr := db.Check(ctx, streamConfig(s))
+		unfit := checkErr != nil
 		for _, f := range found {
 			c.say(f.Level, "%s", f.Text)
+			unfit = unfit || f.Level == sources.LevelError
 		}
 		if checkErr != nil {
-			c.say(sources.LevelError, "stream %s: %v", s.Type, checkErr)
+			c.say(sources.LevelError, "stream %s: %s", s.Type, strings.TrimPrefix(checkErr.Error(), "stream "+s.Type+": "))
 		}
-		if err == nil && checkErr == nil {
+		if err == nil && !unfit { // else the rows fail for the same reason once more
 			c.rows(ctx, stream, sink)
 		}
 	}

@@ -44,7 +44,7 @@ func newDeliveryCommand(a *app) *cobra.Command {
 	f.StringVar(&o.state, "state", "", "pending, sending, delivered or dead")
 	f.StringVar(&o.row, "row", "", "of the row with this id")
 	f.IntVar(&o.limit, "limit", 100, "at most so many")
-	f.StringVar(&o.after, "after", "", "the `next` of the page before")
+	f.StringVar(&o.after, "after", "", "go on behind a page: the `TEXT` that \"more:\" (or \"next\" with --json) gave")
 	cmd.AddCommand(list)
 	return cmd
 }
@@ -105,6 +105,9 @@ func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if len(items) == 0 {
+		_, err = fmt.Fprintln(a.stdout, "No delivery is like that. A row has one when a run has gathered it for a webhook that wants its chatbot and type,\nand is not older than the webhook (leadrelay backfill enters those).")
 	}
 	if next != "" {
 		_, err = fmt.Fprintf(a.stdout, "more: --after %s\n", next)

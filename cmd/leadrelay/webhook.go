@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -138,18 +140,36 @@ func (a *app) webhookShow(ctx context.Context, id string, reveal bool) error {
 	} else {
 		line("sign_key", jobs.Secret("").String()+" (--reveal prints it)")
 	}
-	line("types", d.Types)
+	line("types", listed(d.Types, "all"))
 	line("dialect", d.Dialect)
 	line("schedule", d.Schedule+" "+d.Timezone)
 	line("immediate", d.Immediate)
-	line("retry_at", d.RetryAt)
-	line("ack", d.Ack)
+	line("retry_at", listed(d.RetryAt, "none"))
+	line("ack", listed(d.Ack, "none"))
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		line("header "+name, d.Headers[name])
 	}
 	line("from", d.From)
-	line("description", d.Description)
-	line("state", d.State+" "+d.StateReason)
+	line("description", dash(d.Description))
+	if d.StateReason != "" {
+		d.State += " (" + d.StateReason + ")"
+	}
+	line("state", d.State)
 	line("entered_at", d.EnteredAt.Format(time.RFC3339))
 	return t.Flush()
+}
+
+// listed words a list as the configuration writes it.
+func listed(list []string, empty string) string {
+	if len(list) == 0 {
+		return empty
+	}
+	words := make([]string, len(list))
+	for i, word := range list {
+		if strings.ContainsAny(word, " ,:[]{}\"") {
+			word = strconv.Quote(word)
+		}
+		words[i] = word
+	}
+	return "[" + strings.Join(words, ", ") + "]"
 }
