@@ -46,6 +46,9 @@ func (d *Database) Check(ctx context.Context, cfg Config) ([]Finding, error) {
 	if err != nil && (IsUnavailable(err) || ctx.Err() != nil) {
 		return c.findings, err
 	}
+	if pqErr, ok := errors.AsType[*pq.Error](err); ok && pqErr.Code == "42501" { // insufficient_privilege
+		err = fmt.Errorf("%w: see `leadrelay sql grants`", err)
+	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			c.findings = append(c.findings, Finding{LevelError, line})
@@ -61,15 +64,12 @@ func (c *checkup) run(ctx context.Context) error {
 	}
 	// The statement that every scan makes: rights, `where` and the query's columns show here.
 	if _, err := s.Latest(ctx, 1); err != nil {
-		if pqErr, ok := errors.AsType[*pq.Error](err); ok && pqErr.Code == "42501" {
-			return fmt.Errorf("%w: see `leadrelay sql grants`", err)
-		}
 		return err
 	}
 	c.cfg = &s.cfg
 	c.sequence(s)
 	return c.d.eng.read(ctx, func(q querier) error {
-		for _, look := range []func(context.Context, querier, *Stream) error{c.rights, c.index, c.rowsOfNobody, c.times} {
+		for _, look := range []func(context.Context, querier, *Stream) error{c.rights, c.index, c.rowsOfNobody, c.times, c.chosenIDs} {
 			if err := look(ctx, q, s); err != nil {
 				return s.wrap("check", err)
 			}
@@ -210,6 +210,21 @@ func (c *checkup) rowsOfNobody(ctx context.Context, q querier, s *Stream) error 
 		c.say(LevelWarn, "%d of its newest rows have no %q and cannot be read", ids, c.cfg.ID)
 	}
 	return nil
+}
+
+// chosenIDs warns where SQLite does not seem to give out the ids: those that an application makes may become visible out
+// of order, and there are no gaps to find them by.
+func (c *checkup) chosenIDs(ctx context.Context, q querier, s *Stream) error {
+	if s.kind != CursorGaps || c.d.eng.name() != "sqlite" {
+		return nil
+	}
+	var rows, span float64
+	err := q.QueryRowContext(ctx, fmt.Sprintf("select count(*), coalesce(max(id) - min(id), 0.0) from (select %s as id from %s %s limit 1000)",
+		s.shape.key, s.shape.from, s.cursor.latest())).Scan(&rows, &span)
+	if err == nil && rows >= 10 && span > 1000*rows {
+		c.say(LevelWarn, "the values of %q are far apart, as if the application made them: a row with a lower one than was read before is missed; cursor: created finds it", c.cfg.ID)
+	}
+	return err
 }
 
 // times warns of creation times that could be misread, and of rows that have none where that costs.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -422,5 +424,109 @@ func TestUnambiguous(t *testing.T) {
 		if from.Sub(low) > time.Hour {
 			t.Fatalf("from %s: %s is needlessly early", from, low)
 		}
+	}
+}
+
+// A model of the created cursor: rows appear up to the margin late, some without a time, while pages of any size are
+// read and webhooks are entered. Each row comes once; and at every end that was taken it is either older or past.
+func TestCreatedModel(t *testing.T) {
+	b := newSQLite(t, "create table leads (id text primary key, chatbot_id text, created_at, first_name text)")
+	rapid.Check(t, func(t *rapid.T) {
+		b.exec("delete from leads")
+		now := time.Unix(1_700_000_000+rapid.Int64Range(0, 100_000).Draw(t, "start"), 0).UTC()
+		b.setClock(now)
+		s := b.stream(smallLeads())
+		type start struct {
+			end   jobs.Bookmark
+			older map[string]bool
+		}
+		var starts []start
+		at := jobs.Bookmark("")
+		seen := map[string]int{}
+		rows := 0
+		scan := func() {
+			for _, rec := range b.records(s, &at, rapid.IntRange(1, 9).Draw(t, "limit")) {
+				seen[rec.Row]++
+				for i := range starts {
+					past, err := s.Past(starts[i].end, &rec)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if past == starts[i].older[rec.Row] {
+						t.Fatalf("row %s, created %s, at end %s: past %v, older %v", rec.Row, rec.Created, starts[i].end, past, !past)
+					}
+				}
+			}
+		}
+		for range rapid.IntRange(1, 25).Draw(t, "steps") {
+			switch rapid.SampledFrom([]string{"insert", "insert", "insert", "scan", "wait", "enter"}).Draw(t, "step") {
+			case "insert":
+				tx := b.begin()
+				for range rapid.IntRange(1, 12).Draw(t, "rows") {
+					rows++
+					created := now.Add(-time.Duration(rapid.IntRange(0, 50).Draw(t, "late")) * time.Second)
+					form := rapid.SampledFrom([]any{"2006-01-02 15:04:05", time.RFC3339Nano, int64(1), 1.0, nil, "no time"}).Draw(t, "form")
+					switch layout := form.(type) {
+					case string:
+						form = created.Format(layout)
+					case int64:
+						form = created.Unix()
+					case float64:
+						form = float64(created.UnixMilli())
+					}
+					if _, err := tx.Exec("insert into leads values (?, 'bot', ?, '')", fmt.Sprint(rapid.IntRange(0, 99).Draw(t, "key")*1000+rows), form); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := tx.Commit(); err != nil {
+					t.Fatal(err)
+				}
+			case "scan":
+				scan()
+			case "wait":
+				now = now.Add(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second)
+				b.setClock(now)
+			case "enter":
+				scan() // so that what is read from here on is judged by this start
+				entered := start{b.end(s), map[string]bool{}}
+				for at, drained := jobs.Bookmark(""), false; !drained; {
+					p, err := s.Older(b.ctx, at, entered.end, nil, time.Time{}, rapid.IntRange(1, 9).Draw(t, "older limit"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, k := range keysOf(p.Records) {
+						if entered.older[k] {
+							t.Fatalf("row %s is older twice", k)
+						}
+						entered.older[k] = true
+					}
+					at, drained = p.Bookmark, p.Drained
+				}
+				if len(entered.older) != rows {
+					t.Fatalf("%d rows are older, %d are there", len(entered.older), rows)
+				}
+				starts = append(starts, entered)
+			}
+		}
+		now = now.Add(undatedEvery)
+		b.setClock(now)
+		scan()
+		if len(seen) != rows {
+			t.Fatalf("%d rows were read, %d are there", len(seen), rows)
+		}
+		for k, n := range seen {
+			if n != 1 {
+				t.Fatalf("row %s was read %d times", k, n)
+			}
+		}
+	})
+}
+
+func TestGapsOfText(t *testing.T) {
+	b := newSQLite(t, "create table leads (id text primary key, chatbot_id text, created_at text, first_name text)", "insert into leads values ('a', 'bot', null, '')")
+	cfg := smallLeads()
+	cfg.Cursor = CursorGaps
+	if _, err := b.stream(cfg).After(b.ctx, "", 10); err == nil || !strings.Contains(err.Error(), "use cursor: created") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -17,8 +17,10 @@ const oddSchema = `create schema "Odd 'Schema";
 
 func oddStreams() []Config {
 	return append(Defaults(),
-		Config{Type: "Odd", Table: `Odd 'Schema.Ask%Me`, ID: "ID", Chatbot: "Bot", Created: "When", CreatedZone: time.UTC,
-			Fields: []Mapping{{Name: "FirstName", Column: `Given "Name"`}}},
+		Config{
+			Type: "Odd", Table: `Odd 'Schema.Ask%Me`, ID: "ID", Chatbot: "Bot", Created: "When", CreatedZone: time.UTC,
+			Fields: []Mapping{{Name: "FirstName", Column: `Given "Name"`}},
+		},
 		Config{Type: "ByUUID", Table: `"Odd 'Schema".by_uuid`, ID: "ID", Chatbot: "Bot", Created: "When", Cursor: CursorCreated},
 		Config{Type: "Queried", Query: `select "ID" as id, "Bot" as bot, "When" as at from "Odd 'Schema".by_uuid`, ID: "id", Chatbot: "bot", Created: "at"},
 	)
@@ -113,10 +115,14 @@ func TestCheck(t *testing.T) {
 	uuid := func(c *Config) { *c = smallLeads() }
 	for _, test := range []test{
 		{"nothing there", newPostgres, "", nil, []string{`error stream Lead: open: there is no table "leads"`}},
-		{"columns missing", newPostgres, "create table leads (id bigserial primary key, email text)", nil,
-			[]string{`error stream Lead: open: table "leads" has no columns "chatbot_id" (chatbot), "created_at" (created), "first_name" (field FirstName)`}},
-		{"query's columns missing", newPostgres, pgLeads, func(c *Config) { uuid(c); c.Table, c.Query = "", "select id, email from leads" },
-			[]string{`error stream Lead: open: the query gives no columns "chatbot_id" (chatbot), "created_at" (created), "first_name" (field FirstName)`}},
+		{
+			"columns missing", newPostgres, "create table leads (id bigserial primary key, email text)", nil,
+			[]string{`error stream Lead: open: table "leads" has no columns "chatbot_id" (chatbot), "created_at" (created), "first_name" (field FirstName)`},
+		},
+		{
+			"query's columns missing", newPostgres, pgLeads, func(c *Config) { uuid(c); c.Table, c.Query = "", "select id, email from leads" },
+			[]string{`error stream Lead: open: the query gives no columns "chatbot_id" (chatbot), "created_at" (created), "first_name" (field FirstName)`},
+		},
 		{"bad query", newPostgres, pgLeads, func(c *Config) { c.Table, c.Query = "", "selec" }, []string{"error stream Lead: open: its query fails"}},
 		{"bad where", newPostgres, pgLeads, func(c *Config) { c.Where = "statu = 1" }, []string{`error stream Lead: read the latest rows: pq: column "statu" does not exist`}},
 		{"default", newPostgres, pgLeads, nil, []string{`warn stream Lead: user "postgres" is a superuser`}},
@@ -133,11 +139,14 @@ func TestCheck(t *testing.T) {
 		{"text with zone", newPostgres, strings.Replace(pgLeads, "timestamptz", "text", 1) + "; insert into leads (chatbot_id, created_at) values ('bot', '2024-01-01 10:00:00Z')", nil, []string{"superuser"}},
 		{"nobody", newPostgres, pgLeads + "; insert into leads (chatbot_id) values (null), ('bot')", nil, []string{"superuser", `warn stream Lead: 1 of its newest rows have no "chatbot_id"`}},
 		{"undated", newPostgres, pgUUIDLeads + "; insert into leads (chatbot_id, created_at) values ('bot', null), ('bot', 'infinity')", uuid, []string{"superuser", "warn stream Lead: 2 rows have no time"}},
-		{"settings", newPostgres, pgLeads, func(c *Config) { c.Cursor, c.Settle, c.Query, c.Chatbot = "fast", -1, "x", "" },
-			[]string{"needs a table or a query", "names no chatbot column", `cursor "fast"`, "cannot be negative"}},
+		{
+			"settings", newPostgres, pgLeads, func(c *Config) { c.Cursor, c.Settle, c.Query, c.Chatbot = "fast", -1, "x", "" },
+			[]string{"needs a table or a query", "names no chatbot column", `cursor "fast"`, "cannot be negative"},
+		},
 		{"sqlite", newSQLite, liteLeads + "; " + addLead, nil, []string{"has times without a zone"}},
 		{"sqlite, nothing there", newSQLite, "", nil, []string{`error stream Lead: open: there is no table "leads"`}},
 		{"sqlite, reuses ids", newSQLite, strings.Replace(liteLeads, "autoincrement", "", 1), nil, []string{"is without AUTOINCREMENT"}},
+		{"sqlite, ids far apart", newSQLite, liteLeads + "; with recursive c (n) as (select 1 union all select n + 1 from c where n < 50) insert into leads (id, chatbot_id, created_at) select n * 1000000, 'bot', 0 from c", nil, []string{`warn stream Lead: the values of "id" are far apart`}},
 		{"sqlite, no index", newSQLite, strings.Replace(liteLeads, "integer primary key autoincrement", "text", 1), nil, []string{"no index serves its scans", "cursor created on SQLite"}},
 		{"sqlite, bad column", newSQLite, strings.Replace(liteLeads, "email", "mail", 1), nil, []string{`table "leads" has no column "email" (field Email)`}},
 	} {
@@ -168,4 +177,43 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCheckRights(t *testing.T) {
+	b := newPostgres(t, pgLeads, "create schema locked; create table locked.leads (id int)", "create role newcomer login")
+	t.Cleanup(func() {
+		b.exec("drop owned by newcomer")
+		b.exec("drop role newcomer")
+	})
+	db, err := Open(b.ctx, dsnAs(b.dsn, "newcomer"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	cfg := leads()
+	check := func(want ...string) {
+		t.Helper()
+		findings, err := db.Check(b.ctx, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i, f := range findings {
+			text := f.Level + " " + f.Text
+			if i < len(want) && strings.Contains(text, want[i]) {
+				text = want[i]
+			}
+			got = append(got, text)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	check("permission denied for table leads (42501): see `leadrelay sql grants`")
+	b.exec("grant select, insert on leads to newcomer")
+	check("may not read sequence public.leads_id_seq", `warn stream Lead: user "newcomer" may change table "leads"; it needs SELECT only`)
+	b.exec("revoke insert on leads from newcomer; grant select on leads_id_seq to newcomer")
+	check()
+	cfg.Table = "locked.leads"
+	check("see `leadrelay sql grants`")
 }

@@ -141,6 +141,11 @@ func (s *gapsScan) page(ctx context.Context, seq issued, known bool) (short bool
 	short = len(rows) < s.room
 	s.room -= len(rows)
 	s.rows = rows
+	for i := range rows {
+		if _, ok := rows[i].key.(int64); !ok { // SQLite's columns hold anything
+			return false, fmt.Errorf("cursor gaps needs integers as ids, and column %q holds something else: use cursor: created", s.c.s.cfg.ID)
+		}
+	}
 	ids := idsOf(rows)
 	if !s.mark.any {
 		from = s.c.bottom(ids[0])

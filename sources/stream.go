@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/lib/pq"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -288,148 +284,9 @@ func (s *Stream) Latest(ctx context.Context, n int) ([]jobs.Record, error) {
 	return records, s.wrap("read the latest rows", err)
 }
 
-// selects is the SELECT list and FROM of every statement that reads rows; key is how the id is given out.
-func (s *Stream) selects(key string) string {
-	eng := s.db.eng
-	list := []string{eng.output(key), eng.output(eng.text(pq.QuoteIdentifier(s.cfg.Chatbot))), "null", "true"}
-	if s.kind == CursorCreated {
-		list[0] = eng.output(eng.text(key))
-	}
-	if s.cfg.Created != "" {
-		list[2] = eng.output(pq.QuoteIdentifier(s.cfg.Created))
-	}
-	if s.cfg.Where != "" {
-		list[3] = "(" + s.cfg.Where + "\n) is true"
-	}
-	for _, m := range s.cfg.Fields {
-		if m.Column != "" {
-			list = append(list, eng.output(pq.QuoteIdentifier(m.Column)))
-		}
-	}
-	for i := range list { // or "order by id" would mean the text that is given out
-		list[i] += " as leadrelay_" + strconv.Itoa(i)
-	}
-	return "select " + strings.Join(list, ", ") + " from " + s.shape.from
-}
-
-// A statement reads rows of a stream that meet all of its conditions.
-type statement struct {
-	s          *Stream
-	conditions []string
-	args       []any
-	order      string
-	limit      int
-}
-
-func newStatement(s *Stream) *statement { return &statement{s: s} }
-
-func (st *statement) add(condition string) { st.conditions = append(st.conditions, condition) }
-
-// arg adds a value and returns its parameter.
-func (st *statement) arg(v any) string {
-	st.args = append(st.args, v)
-	return st.s.db.eng.param(len(st.args))
-}
-
-// matching keeps to rows that meet the operator's `where`.
-func (st *statement) matching() {
-	if st.s.cfg.Where != "" {
-		st.add("(" + st.s.cfg.Where + "\n)")
-	}
-}
-
-func (st *statement) chatbots(list []string) {
-	if list != nil {
-		condition, args := st.s.db.eng.oneOf(pq.QuoteIdentifier(st.s.cfg.Chatbot), len(st.args)+1, list)
-		st.add(condition)
-		st.args = append(st.args, args...)
-	}
-}
-
-func (st *statement) sql() string {
-	return st.s.selects(st.s.shape.key) + " where " + strings.Join(st.conditions, " and ") +
-		" order by " + st.order + " limit " + strconv.Itoa(st.limit)
-}
-
-// A row is a record with what cursors need of it.
-type row struct {
-	jobs.Record
-	id      int64 // gaps
-	key     any   // as the database gave it
-	created any   // likewise
-	matches bool  // `where`
-	nobody  bool  // it has no chatbot
-}
-
-func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) ([]row, error) {
-	rs, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, masked(err)
-	}
-	defer rs.Close()
-	values := make([]any, 4+s.conv.columns())
-	into := make([]any, len(values))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	var rows []row
-	for rs.Next() {
-		if err := rs.Scan(into...); err != nil {
-			return nil, err
-		}
-		rows = append(rows, s.conv.row(values))
-	}
-	return rows, masked(rs.Err())
-}
-
-// records appends what may be given out of rows to list.
-func (s *Stream) records(list []jobs.Record, rows []row, matching bool) []jobs.Record {
-	list = slices.Grow(list, len(rows))
-	for i := range rows {
-		if !rows[i].nobody && (rows[i].matches || !matching) {
-			list = append(list, rows[i].Record)
-		}
-	}
-	return list
-}
-
 func (s *Stream) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("stream %s: %s: %w", s.cfg.Type, doing, masked(err))
-}
-
-// A cache keeps parsed bookmarks: Past asks for one per record and webhook.
-type cache[T any] struct {
-	mu     sync.RWMutex
-	parsed map[jobs.Bookmark]T
-	bytes  int
-}
-
-// Bounds of a cache; a program with more webhooks than this parses some anew.
-const (
-	cacheSize  = 20000
-	cacheBytes = 16 << 20
-)
-
-func (c *cache[T]) get(b jobs.Bookmark, parse func(jobs.Bookmark) (T, error)) (T, error) {
-	c.mu.RLock()
-	v, ok := c.parsed[b]
-	c.mu.RUnlock()
-	if ok {
-		return v, nil
-	}
-	v, err := parse(b)
-	if err != nil {
-		return v, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.parsed == nil || len(c.parsed) >= cacheSize || c.bytes > cacheBytes {
-		c.parsed, c.bytes = map[jobs.Bookmark]T{}, 0
-	}
-	c.parsed[b] = v
-	c.bytes += len(b)
-	return v, nil
 }

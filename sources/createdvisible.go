@@ -1,0 +1,141 @@
+package sources
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// end is the rows that are now visible: those created before the oldest open transaction began, and the keys of the
+// later ones.
+func (c *createdCursor) end(ctx context.Context) (jobs.Bookmark, error) {
+	m := &createdMark{}
+	for drained := false; !drained; {
+		err := c.s.db.eng.read(ctx, func(q querier) (err error) {
+			if m.pass == nil {
+				if m.low, err = c.lowWater(ctx, q, time.Time{}); err != nil {
+					return err
+				}
+				m.pass = &createdPass{next: m.low, undated: true}
+			}
+			var rows []row
+			rows, drained, err = c.page(ctx, q, &m.pass.place, m.low, true, filter{}, endPage)
+			c.fresh(m, rows)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return m.finish().bookmark(), nil
+}
+
+func (c *createdCursor) older(ctx context.Context, at, until jobs.Bookmark, f filter, limit int) (jobs.Page, error) {
+	end, err := c.marks.get(until, parseCreatedMark)
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	m, err := parseCreatedMark(at)
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	if m.pass == nil {
+		m.pass = &createdPass{undated: true}
+	}
+	var page jobs.Page
+	for i := 0; i < passPages && len(page.Records) == 0 && !page.Drained; i++ {
+		err := c.s.db.eng.read(ctx, func(q querier) error {
+			rows, drained, err := c.page(ctx, q, &m.pass.place, f.since, true, f, limit)
+			kept := rows[:0]
+			for i := range rows {
+				if f.passes(&rows[i]) && c.visible(end, &rows[i].Record) {
+					kept = append(kept, rows[i])
+				}
+			}
+			page.Records, page.Drained = c.s.records(nil, kept, true), drained
+			return err
+		})
+		if err != nil {
+			return jobs.Page{}, err
+		}
+	}
+	page.Bookmark = m.bookmark()
+	return page, nil
+}
+
+// visible reports whether a row had been seen at m.
+func (c *createdCursor) visible(m *createdMark, rec *jobs.Record) bool {
+	dated := !rec.Created.IsZero()
+	if m.seen.has(rec) || dated && c.old(rec.Created, m.low) {
+		return true
+	}
+	if m.pass == nil {
+		return false
+	}
+	return m.pass.seen.has(rec) || dated && c.old(rec.Created, m.pass.next) && c.passed(&m.pass.place, rec)
+}
+
+// passed reports whether a pass at p has come by a row.
+func (c *createdCursor) passed(p *place, rec *jobs.Record) bool {
+	if p.region == 0 || p.key == nil {
+		return false
+	}
+	t, _ := c.s.conv.time(p.created)
+	if !rec.Created.Equal(t) {
+		return rec.Created.Before(t)
+	}
+	key := keyText(p.key)
+	a, errA := strconv.ParseInt(rec.Row, 10, 64)
+	b, errB := strconv.ParseInt(key, 10, 64)
+	if errA == nil && errB == nil {
+		return a <= b
+	}
+	return rec.Row <= key
+}
+
+func (c *createdCursor) past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
+	m, err := c.marks.get(b, parseCreatedMark)
+	if err != nil {
+		return false, err
+	}
+	return !c.visible(m, rec), nil
+}
+
+func (c *createdCursor) describe(b jobs.Bookmark) (string, int) {
+	m, err := c.marks.get(b, parseCreatedMark)
+	switch {
+	case err != nil:
+		return "unreadable", 0
+	case m.low.IsZero():
+		return "beginning", 0
+	}
+	return m.low.Format(time.RFC3339Nano), 0
+}
+
+func (c *createdCursor) at(ctx context.Context, id string) (jobs.Bookmark, error) {
+	records, err := c.s.Read(ctx, []string{id})
+	switch {
+	case err != nil:
+		return "", err
+	case len(records) == 0:
+		return "", fmt.Errorf("there is no row %q", id)
+	case records[0].Created.IsZero():
+		return "", fmt.Errorf("row %q has no creation time", id)
+	}
+	m := &createdMark{low: records[0].Created}
+	m.seen.add(&records[0])
+	return m.bookmark(), nil
+}
+
+func (c *createdCursor) scanSQL() (string, []any) {
+	regions := c.d.regions(c.s.db.now())
+	st := c.statement(regions, &place{region: len(regions)}, filter{}, 500)
+	return st.sql(), st.args
+}
+
+func (c *createdCursor) latest() string {
+	return "where " + c.d.created + " is not null order by " + c.d.created + " desc"
+}

@@ -1,0 +1,117 @@
+package sources
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lib/pq"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// selects is the SELECT list and FROM of every statement that reads rows; key is how the id is given out.
+func (s *Stream) selects(key string) string {
+	eng := s.db.eng
+	list := []string{eng.output(key), eng.output(eng.text(pq.QuoteIdentifier(s.cfg.Chatbot))), "null", "true"}
+	if s.kind == CursorCreated {
+		list[0] = eng.output(eng.text(key))
+	}
+	if s.cfg.Created != "" {
+		list[2] = eng.output(pq.QuoteIdentifier(s.cfg.Created))
+	}
+	if s.cfg.Where != "" {
+		list[3] = "(" + s.cfg.Where + "\n) is true"
+	}
+	for _, m := range s.cfg.Fields {
+		if m.Column != "" {
+			list = append(list, eng.output(pq.QuoteIdentifier(m.Column)))
+		}
+	}
+	for i := range list { // or "order by id" would mean the text that is given out
+		list[i] += " as leadrelay_" + strconv.Itoa(i)
+	}
+	return "select " + strings.Join(list, ", ") + " from " + s.shape.from
+}
+
+// A statement reads rows of a stream that meet all of its conditions.
+type statement struct {
+	s          *Stream
+	conditions []string
+	args       []any
+	order      string
+	limit      int
+}
+
+func newStatement(s *Stream) *statement { return &statement{s: s} }
+
+func (st *statement) add(condition string) { st.conditions = append(st.conditions, condition) }
+
+// arg adds a value and returns its parameter.
+func (st *statement) arg(v any) string {
+	st.args = append(st.args, v)
+	return st.s.db.eng.param(len(st.args))
+}
+
+// matching keeps to rows that meet the operator's `where`.
+func (st *statement) matching() {
+	if st.s.cfg.Where != "" {
+		st.add("(" + st.s.cfg.Where + "\n)")
+	}
+}
+
+func (st *statement) chatbots(list []string) {
+	if list != nil {
+		condition, args := st.s.db.eng.oneOf(pq.QuoteIdentifier(st.s.cfg.Chatbot), len(st.args)+1, list)
+		st.add(condition)
+		st.args = append(st.args, args...)
+	}
+}
+
+func (st *statement) sql() string {
+	return st.s.selects(st.s.shape.key) + " where " + strings.Join(st.conditions, " and ") +
+		" order by " + st.order + " limit " + strconv.Itoa(st.limit)
+}
+
+// A row is a record with what cursors need of it.
+type row struct {
+	jobs.Record
+	id      int64 // gaps
+	key     any   // as the database gave it
+	created any   // likewise
+	matches bool  // `where`
+	nobody  bool  // it has no chatbot
+}
+
+func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) ([]row, error) {
+	rs, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, masked(err)
+	}
+	defer rs.Close()
+	values := make([]any, 4+s.conv.columns())
+	into := make([]any, len(values))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	var rows []row
+	for rs.Next() {
+		if err := rs.Scan(into...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, s.conv.row(values))
+	}
+	return rows, masked(rs.Err())
+}
+
+// records appends what may be given out of rows to list.
+func (s *Stream) records(list []jobs.Record, rows []row, matching bool) []jobs.Record {
+	list = slices.Grow(list, len(rows))
+	for i := range rows {
+		if !rows[i].nobody && (rows[i].matches || !matching) {
+			list = append(list, rows[i].Record)
+		}
+	}
+	return list
+}
