@@ -96,6 +96,15 @@ func (a *application) insertMany(chatbot string, n int) []int64 {
 	return ids
 }
 
+// installTrigger gives a PostgreSQL source the trigger that `leadrelay sql trigger` prints; SQLite needs none.
+func (a *application) installTrigger(s *site) {
+	a.t.Helper()
+	if a.engine == "postgres" {
+		statements, _ := s.run(0, "sql", "trigger")
+		a.exec(statements)
+	}
+}
+
 // newLedger names a new ledger, as the configuration does.
 func newLedger(t testing.TB, engine string) string {
 	t.Helper()
