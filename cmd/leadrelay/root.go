@@ -52,11 +52,13 @@ type app struct {
 	logLevel   string
 	logFormat  string
 
-	log *slog.Logger
+	log   *slog.Logger
+	logTo *stderrLog
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
+	to := &stderrLog{to: stderr}
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(to, nil)), logTo: to}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -132,9 +134,9 @@ func (a *app) openLog() error {
 	options := &slog.HandlerOptions{Level: level}
 	switch a.logFormat {
 	case "text":
-		a.log = slog.New(slog.NewTextHandler(a.stderr, options))
+		a.log = slog.New(slog.NewTextHandler(a.logTo, options))
 	case "json":
-		a.log = slog.New(slog.NewJSONHandler(a.stderr, options))
+		a.log = slog.New(slog.NewJSONHandler(a.logTo, options))
 	default:
 		return usageErrorf("--log-format %q: write text or json", a.logFormat)
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
@@ -126,32 +125,6 @@ func (a *app) printRun(r runResult) error {
 		_, err = fmt.Fprintf(a.stdout, "%d more were acknowledged only as test requests: some CRMs say so and drop the record (see leadrelay status)\n", r.TestAnswers)
 	}
 	return err
-}
-
-// runProgress shows a run as it goes on, where standard error is a terminal.
-func (a *app) runProgress() (show func(jobs.Run), done func()) {
-	if !terminal(a.stderr) || a.json {
-		return nil, func() {}
-	}
-	bar := progressbar.NewOptions(-1,
-		progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("records"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionEnableColorCodes(coloured(a.stderr)), progressbar.OptionSetDescription("gathering"))
-	show = func(r jobs.Run) {
-		total := r.Gathered + r.Carried
-		finished := total - r.UnderWay()
-		switch {
-		case r.Gathering:
-			bar.Describe("gathering")
-		case r.Failed+r.UnderWay() > 0 && finished == total-r.UnderWay() && r.UnderWay() > 0:
-			bar.Describe("pushing")
-		}
-		if total > 0 {
-			bar.ChangeMax(total)
-			_ = bar.Set(min(finished, total-1)) // the last step would clear the bar while retries are awaited
-		}
-	}
-	return show, func() { _ = bar.Finish() }
 }
 
 // hintOlder says, where a run found nothing and its webhooks never had anything, how many rows are older than they.

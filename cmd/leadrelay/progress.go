@@ -1,0 +1,62 @@
+package main
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// stderrLog is where the log goes: standard error, with a progress bar that stands there out of the way.
+type stderrLog struct {
+	to io.Writer
+
+	mu  sync.Mutex
+	bar *progressbar.ProgressBar // nil: there is none
+}
+
+// Write prints a line of the log where the bar stood; the bar comes back below with its next step.
+func (l *stderrLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bar != nil {
+		_ = l.bar.Clear()
+	}
+	return l.to.Write(p)
+}
+
+// runProgress shows a run as it goes on, where standard error is a terminal.
+func (a *app) runProgress() (show func(jobs.Run), done func()) {
+	if !terminal(a.stderr) || a.json {
+		return nil, func() {}
+	}
+	l := a.logTo
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bar = progressbar.NewOptions(-1,
+		progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(false), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionEnableColorCodes(coloured(a.stderr)), progressbar.OptionSetDescription("gathering"))
+	show = func(r jobs.Run) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		total := r.Gathered + r.Carried
+		finished := total - r.UnderWay()
+		if !r.Gathering {
+			l.bar.Describe("pushing, with retries")
+		}
+		if total > 0 {
+			l.bar.ChangeMax(total)
+			_ = l.bar.Set(min(finished, total-1)) // the last step would clear the bar while retries are awaited
+		}
+	}
+	return show, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_ = l.bar.Finish()
+		l.bar = nil
+	}
+}
