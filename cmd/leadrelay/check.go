@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -87,6 +90,12 @@ func (c *checkup) ledger(ctx context.Context) {
 	l, err := ledger.Open(ctx, c.config.Ledger.Reveal(), ledger.Options{})
 	switch {
 	case errors.Is(err, ledger.ErrNoLedger):
+		path, file := strings.CutPrefix(c.config.Ledger.Reveal(), "sqlite:")
+		folder := filepath.Dir(path)
+		if _, err := os.Stat(folder); file && errors.Is(err, fs.ErrNotExist) {
+			c.say(sources.LevelError, "ledger: there is no folder %s to make it in; make that, or name another place in ledger:", folder)
+			return
+		}
 		c.say("ok", "ledger: not there yet; serve or run-now makes it")
 	case err != nil:
 		c.say(sources.LevelError, "ledger: %v", c.app.ledgerError(err))
