@@ -29,11 +29,12 @@ const AllChatbots = "*"
 // A Webhook is where chatbots' records go, and how.
 type Webhook struct {
 	ID          string
-	Chatbots    []string // one or more, or AllChatbots alone
-	URL         Secret   // many URLs are secrets: see MaskedURL
-	SignKey     Secret   // the HMAC key as given; never empty for a dialect that signs every request
-	OldKey      Secret   // while SignKey replaces it: the key before, which signs too; else ""
-	Types       []string // sorted; empty: all
+	Chatbots    []string  // one or more, or AllChatbots alone
+	URL         Secret    // many URLs are secrets: see MaskedURL
+	SignKey     Secret    // the HMAC key as given; never empty for a dialect that signs every request
+	OldKey      Secret    // while SignKey replaces it: the key before, which signs too; else ""
+	OldKeyUntil time.Time // until then
+	Types       []string  // sorted; empty: all
 	Dialect     string
 	Schedule    string // as written in the configuration: cron, @daily, @every …
 	Timezone    string // IANA name of the schedule's zone

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,6 +54,9 @@ type Options struct {
 	Clock func() time.Time
 	// Create makes a SQLite file or PostgreSQL tables that are not there yet. Without it they are ErrNoLedger.
 	Create bool
+	// SecretsKeys seal the webhooks' secrets; see ParseSecretsKeys. What stands in clear, or under a later key, is
+	// sealed with the first when the ledger is opened with Create.
+	SecretsKeys SecretsKeys
 	// Connections to PostgreSQL at most; 0: 8.
 	Connections int
 }
@@ -63,10 +67,12 @@ type Ledger struct {
 	write *sql.DB // SQLite: one connection
 	read  *sql.DB // PostgreSQL: the same as write
 	clock func() time.Time
+	keys  SecretsKeys
 	stop  func()
 
 	writing, reading []*sql.Stmt // by statement.number; the same on PostgreSQL
 	doubts           doubts
+	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease
 }
 
 var _ jobs.Ledger = (*Ledger)(nil)
@@ -75,7 +81,7 @@ var _ jobs.Ledger = (*Ledger)(nil)
 // are in the schema leadrelay, or in the one that the address names with search_path. Errors are ErrNoLedger,
 // ErrNewer, ErrNotLedger, *OwnerError, or the database's: see IsUnavailable.
 func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
-	l := &Ledger{clock: opts.Clock, stop: func() {}}
+	l := &Ledger{clock: opts.Clock, keys: opts.SecretsKeys, stop: func() {}}
 	var err error
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		l.lite = true
@@ -84,6 +90,9 @@ func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
 		err = l.openPostgres(ctx, dsn, opts)
 	} else {
 		return nil, errors.New("the ledger's address must begin with sqlite: or postgres://")
+	}
+	if err == nil && opts.Create {
+		err = l.reseal(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())

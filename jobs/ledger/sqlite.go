@@ -34,7 +34,7 @@ func (l *Ledger) openSQLite(ctx context.Context, path string, opts Options) erro
 	// batch.
 	address := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rw&_txlock=immediate" +
 		"&_pragma=busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")" +
-		"&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=temp_store(memory)" +
+		"&_pragma=journal_mode(wal)&_pragma=secure_delete(fast)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=temp_store(memory)" +
 		"&_pragma=journal_size_limit(67108864)"
 	if l.write, err = sql.Open("sqlite", address); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 var (
 	sqlGeneration = sqlText(`select generation from registry`)
 	sqlWebhooks   = sqlText(`
-		select id, chatbots, url, sign_key, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
+		select id, chatbots, url, sign_key, old_key, old_key_until, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks order by id`)
 	sqlSubscriptions = sqlText(`
@@ -26,11 +26,12 @@ var (
 	sqlStates         = sqlText(`
 		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
 	sqlPutWebhook = sqlText(`
-		insert into webhooks (id, chatbots, url, sign_key, headers, types, dialect, schedule, timezone, immediate,
-			retry_at, ack, from_start, description, key_made, origin, state, state_reason, entered_at, state_at,
-			stopped_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+		insert into webhooks (id, chatbots, url, sign_key, old_key, old_key_until, headers, types, dialect, schedule,
+			timezone, immediate, retry_at, ack, from_start, description, key_made, origin, state, state_reason,
+			entered_at, state_at, stopped_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
 		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
+			old_key = excluded.old_key, old_key_until = excluded.old_key_until,
 			headers = excluded.headers, types = excluded.types, dialect = excluded.dialect,
 			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
 			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
@@ -71,7 +72,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 				return err
 			}
 			if err := t.each(ctx, sqlWebhooks, nil, func(rows *sql.Rows) error {
-				w, err := scanWebhook(rows)
+				w, err := l.scanWebhook(rows)
 				r.Webhooks = append(r.Webhooks, w)
 				return err
 			}); err != nil {
@@ -96,11 +97,12 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 	return r, err
 }
 
-func scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
+func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var w jobs.Webhook
 	var s sealed
 	var retryAt []string
-	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &s.headers, list{&w.Types}, &w.Dialect, &w.Schedule, &w.Timezone,
+	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &s.oldKey, instant{&w.OldKeyUntil},
+		&s.headers, list{&w.Types}, &w.Dialect, &w.Schedule, &w.Timezone,
 		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
 		instant{&w.EnteredAt})
 	if err != nil {
@@ -114,7 +116,7 @@ func scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 			return w, fmt.Errorf("webhook %s: %w", w.ID, err)
 		}
 	}
-	return w, s.unseal(&w)
+	return w, l.keys.openWebhook(s, &w)
 }
 
 // standing is what the ledger knew of a webhook before a change.
@@ -194,7 +196,7 @@ func (t *tx) nextGeneration(ctx context.Context, c jobs.Change) error {
 }
 
 func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) error {
-	s, err := seal(w)
+	s, err := t.l.keys.sealWebhook(w)
 	if err != nil {
 		return err
 	}
@@ -218,7 +220,8 @@ func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) e
 	if enteredAt.IsZero() {
 		enteredAt = t.now
 	}
-	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, s.headers, list{&w.Types}, w.Dialect, w.Schedule,
+	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, s.oldKey, w.OldKeyUntil,
+		s.headers, list{&w.Types}, w.Dialect, w.Schedule,
 		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
 		w.StateReason, enteredAt, stateAt, stoppedAt)
 	return err

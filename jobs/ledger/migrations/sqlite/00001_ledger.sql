@@ -14,6 +14,8 @@ create table webhooks (
 	chatbots     text not null, -- JSON, as are types, retry_at, ack
 	url          blob not null, -- with sign_key and headers: what is sealed
 	sign_key     blob not null,
+	old_key      blob not null, -- signs too, until old_key_until
+	old_key_until integer,
 	headers      blob not null,
 	types        text not null,
 	dialect      text not null,
