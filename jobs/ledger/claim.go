@@ -34,13 +34,23 @@ var (
 		where due_at <= $1 and webhook <> all($2::text[]) and webhook = any($4::text[])
 		order by served_at nulls first, due_at, webhook limit $3
 		for update skip locked`)
+	// One question for all webhooks; SQLite, which knows no lateral, is asked once for each, and is not far away.
+	sqlDueOfAll = postgresOnly(`
+		select d.id, d.webhook, d.next_at, d.run, d.spent_in_run
+		from unnest($2::text[], $3::int[]) as w(name, room)
+		cross join lateral (
+			select id, webhook, next_at, run, spent_in_run from deliveries
+			where webhook = w.name and state = 'pending' and next_at <= $1
+			order by next_at limit w.room) as d`)
 	sqlDueOf = sqlText(`
-		select id, next_at, run, spent_in_run from deliveries
-		where webhook = $1 and state = 'pending' and next_at <= $2
+		select id, webhook, next_at, run, spent_in_run from deliveries
+		where webhook = $2 and state = 'pending' and next_at <= $1
 		order by next_at limit $3`)
+	// They were pending when due was locked, so they are. Naming the state would let the planner look through all
+	// that is pending.
 	sqlLease = sqlText(`
 		update deliveries set state = 'sending', lease = $1, spent_in_run = $2
-		where id = any($3::uuid[]) and state = 'pending'
+		where id = any($3::uuid[])
 		returning ` + deliveryColumns)
 	sqlServed = sqlText(`
 		update due set served_at = $1, due_at = (
@@ -57,23 +67,8 @@ func (l *Ledger) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 	if c.Limit <= 0 {
 		return nil, nil
 	}
-	err := l.change(ctx, "claim what is due", func(ctx context.Context, t *tx) error {
-		claimed = nil
-		if err := t.hold(ctx, c.Lease); err != nil {
-			return err
-		}
-		webhooks, err := t.candidates(ctx, c)
-		if err != nil || len(webhooks) == 0 {
-			return err
-		}
-		picked, err := t.pick(ctx, c, webhooks)
-		if err != nil {
-			return err
-		}
-		if claimed, err = t.lease(ctx, c.Lease, picked); err != nil {
-			return err
-		}
-		_, err = t.exec(ctx, sqlServed, t.now, webhooks)
+	err := l.change(ctx, "claim what is due", func(ctx context.Context, t *tx) (err error) {
+		claimed, err = t.claim(ctx, c)
 		return err
 	})
 	if err != nil {
@@ -81,6 +76,26 @@ func (l *Ledger) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 	}
 	slices.SortFunc(claimed, func(a, b jobs.Delivery) int { return a.NextAt.Compare(b.NextAt) })
 	return claimed, nil
+}
+
+func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
+	if err := t.hold(ctx, c.Lease); err != nil {
+		return nil, err
+	}
+	webhooks, err := t.candidates(ctx, c)
+	if err != nil || len(webhooks) == 0 {
+		return nil, err
+	}
+	picked, err := t.pick(ctx, c, webhooks)
+	if err != nil {
+		return nil, err
+	}
+	claimed, err := t.lease(ctx, c.Lease, picked)
+	if err != nil {
+		return nil, err
+	}
+	_, err = t.exec(ctx, sqlServed, t.now, webhooks)
+	return claimed, err
 }
 
 // room is how many of the webhook's deliveries c may take.
@@ -121,33 +136,81 @@ func (t *tx) candidates(ctx context.Context, c jobs.Claim) ([]string, error) {
 	return webhooks, err
 }
 
-// A pick is a delivery that may be claimed. rank counts those of its webhook that come before it.
+// A pick is a delivery that may be claimed.
 type pick struct {
-	id    string
-	next  time.Time
-	rank  int
-	run   string
-	spent bool // counted in run's failed
+	id, webhook string
+	next        time.Time
+	rank        int // how many of its webhook come before it
+	run         string
+	spent       bool // counted in run's failed
 }
 
 // pick chooses at most Limit: the first of every webhook, then the second of every webhook …
 func (t *tx) pick(ctx context.Context, c jobs.Claim, webhooks []string) ([]pick, error) {
-	var all []pick
+	// Twice a fair share of each is enough as a rule. Where it is not, those that gave all they were asked for are
+	// asked for as much as they have room for.
+	asked, found := map[string]int{}, map[string][]pick{}
+	share, total := max(1, 2*c.Limit/len(webhooks)), 0
 	for _, w := range webhooks {
-		rank := 0
-		err := t.each(ctx, sqlDueOf, []any{w, t.now, min(room(&c, w), c.Limit)}, func(rows *sql.Rows) error {
-			p := pick{rank: rank}
-			rank++
-			err := rows.Scan(&p.id, instant{&p.next}, &p.run, &p.spent)
-			all = append(all, p)
-			return err
-		})
-		if err != nil {
+		asked[w] = min(room(&c, w), c.Limit, share)
+	}
+	for {
+		if err := t.dueOf(ctx, asked, found); err != nil {
 			return nil, err
 		}
+		total = 0
+		more := map[string]int{}
+		for w, picks := range found {
+			total += len(picks)
+			if most := min(room(&c, w), c.Limit); len(picks) == asked[w] && len(picks) < most {
+				more[w] = most
+			}
+		}
+		if total >= c.Limit || len(more) == 0 {
+			break
+		}
+		asked = more
 	}
-	slices.SortStableFunc(all, func(a, b pick) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.next.Compare(b.next)) })
+	all := make([]pick, 0, total)
+	for _, picks := range found {
+		slices.SortFunc(picks, func(a, b pick) int { return a.next.Compare(b.next) })
+		for rank := range picks {
+			picks[rank].rank = rank
+		}
+		all = append(all, picks...)
+	}
+	slices.SortFunc(all, func(a, b pick) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), a.next.Compare(b.next), cmp.Compare(a.webhook, b.webhook))
+	})
 	return all[:min(len(all), c.Limit)], nil
+}
+
+// dueOf finds what is due of these webhooks, of each at most as many as are asked for.
+func (t *tx) dueOf(ctx context.Context, asked map[string]int, found map[string][]pick) error {
+	read := func(s *statement, args ...any) error {
+		return t.each(ctx, s, args, func(rows *sql.Rows) error {
+			var p pick
+			err := rows.Scan(&p.id, &p.webhook, instant{&p.next}, &p.run, &p.spent)
+			found[p.webhook] = append(found[p.webhook], p)
+			return err
+		})
+	}
+	b := t.l.batch(len(asked))
+	for w, n := range asked {
+		delete(found, w)
+		b.text(w)
+		b.number(int64(n))
+		b.end()
+		if t.l.lite {
+			if err := read(sqlDueOf, t.now, w, n); err != nil {
+				return err
+			}
+		}
+	}
+	if t.l.lite {
+		return nil
+	}
+	return read(sqlDueOfAll, append([]any{t.now}, b.args()...)...)
 }
 
 // lease makes them sending. A record whose round was spent begins another, so it is under way in its run again.

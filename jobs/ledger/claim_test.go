@@ -150,6 +150,40 @@ func TestClaimOnlyActive(t *testing.T) {
 	})
 }
 
+// While a claim that saw nothing more due has not committed, another process puts something pending: it must wait, or
+// the claim would hide it.
+func TestClaimHidesNothing(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease, other := s.lease(), s.open()
+		first, second := s.record("acme", jobs.Pending), s.record("acme", jobs.Pending)
+		s.enter("", first)
+		entered := make(chan error, 1)
+		s.must(s.change(context.Background(), "claim", func(ctx context.Context, t *tx) error {
+			if claimed, err := t.claim(ctx, jobs.Claim{Lease: lease, Each: 8, Limit: 8}); err != nil || len(claimed) != 1 {
+				return fmt.Errorf("claimed %d: %w", len(claimed), err)
+			}
+			go func() {
+				_, err := other.Enter(context.Background(), jobs.Entries{Type: "Lead", Version: 3, Deliveries: []jobs.Delivery{second}})
+				entered <- err
+			}()
+			select {
+			case err := <-entered:
+				entered <- err
+			case <-time.After(300 * time.Millisecond):
+			}
+			return nil
+		}))
+		s.must(<-entered)
+		if got := must[time.Time](t)(s.NextDue(context.Background(), nil)); !got.Equal(start) {
+			t.Errorf("next due %v, want %v", got, start)
+		}
+		if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != second.ID {
+			t.Errorf("claimed %v", got)
+		}
+	})
+}
+
 // Claims race with those who put something pending: nothing that is due may be lost from sight.
 func TestClaimRace(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {

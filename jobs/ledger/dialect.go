@@ -43,21 +43,33 @@ var rewrites = []struct {
 // A statement is prepared when the ledger is opened, so that a transaction never waits for a second connection to
 // prepare one, and that a mistake in it shows at once.
 type statement struct {
-	text   string
-	number int
+	text     string
+	number   int
+	postgres bool // only there
 }
 
 var statements []*statement
 
 func sqlText(text string) *statement {
-	s := &statement{text, len(statements)}
+	s := &statement{text: text, number: len(statements)}
 	statements = append(statements, s)
+	return s
+}
+
+// postgresOnly is a statement that no rewrite can make SQLite's.
+func postgresOnly(text string) *statement {
+	s := sqlText(text)
+	s.postgres = true
 	return s
 }
 
 func (l *Ledger) prepare(ctx context.Context) error {
 	for _, s := range statements {
 		text := s.text
+		if l.lite && s.postgres {
+			l.writing, l.reading = append(l.writing, nil), append(l.reading, nil)
+			continue
+		}
 		if l.lite {
 			text = toSQLite(text)
 		}

@@ -163,7 +163,7 @@ func TestEnterBackfill(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		ctx := context.Background()
 		s.webhooks("acme")
-		c := s.change()
+		c := s.changed()
 		sub := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start, Backfill: "", Until: "u"}
 		c.Subscriptions = []jobs.Subscription{sub}
 		s.must(s.ChangeWebhooks(ctx, c))

@@ -108,6 +108,67 @@ func TestReclaimWithoutLeaseRow(t *testing.T) {
 	})
 }
 
+// A heartbeat that is under way keeps its lease from a reclaim that already saw it expired.
+func TestReclaimAndHeartbeat(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		lease, other := s.lease(), s.open()
+		s.enter(lease, s.record("acme", jobs.Sending))
+		s.pass(time.Hour)
+		reclaimed := make(chan int, 1)
+		s.must(s.change(ctx, "keep", func(ctx context.Context, tx *tx) error {
+			if _, err := tx.exec(ctx, sqlKeepLease, lease, tx.now.Add(time.Minute)); err != nil {
+				return err
+			}
+			go func() {
+				n, err := other.Reclaim(context.Background())
+				if err != nil {
+					t.Error(err)
+				}
+				reclaimed <- n
+			}()
+			time.Sleep(200 * time.Millisecond)
+			return nil
+		}))
+		if n := <-reclaimed; n != 0 {
+			t.Errorf("reclaimed %d of a lease that was kept", n)
+		}
+		s.must(s.KeepLease(ctx, lease, time.Minute))
+	})
+}
+
+// A transaction whose connection is cut before it could commit leaves a doubt, and the next one clears it.
+func TestCommitCut(t *testing.T) {
+	s := &stage{t: t, dsn: address(t, "postgres"), clock: &clock{now: start}}
+	s.Ledger = s.open()
+	s.webhooks("acme")
+	lease := s.lease()
+	d := s.record("acme", jobs.Pending)
+	s.enter("", d)
+	err := s.change(context.Background(), "claim", func(ctx context.Context, tx *tx) error {
+		if claimed, err := tx.claim(ctx, jobs.Claim{Lease: lease, Each: 8, Limit: 8}); err != nil || len(claimed) != 1 {
+			t.Fatalf("claimed %v: %v", claimed, err)
+		}
+		var pid int
+		s.must(tx.sql.QueryRow("select pg_backend_pid()").Scan(&pid))
+		_, err := s.write.Exec("select pg_terminate_backend($1, 10000)", pid)
+		return err
+	})
+	if !IsUnavailable(err) {
+		t.Errorf("commit: %v", err)
+	}
+	if !s.doubts.some.Load() {
+		t.Error("no doubt was kept")
+	}
+	if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+		t.Errorf("claimed %v", got)
+	}
+	if s.doubts.some.Load() {
+		t.Error("the doubt was not cleared")
+	}
+}
+
 // A commit that was done and reported as failed: what it leased comes back by the next transaction.
 func TestCommitInDoubt(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {

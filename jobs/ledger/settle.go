@@ -14,6 +14,8 @@ import (
 )
 
 var (
+	// A delivery has a lease while it is sending and at no other time, so the lease is the fence. The state is not
+	// named: it would let the planner look through all that is leased, and all that was since the last vacuum.
 	sqlSettle = sqlText(`
 		update deliveries set state = e.new_state, reason = e.new_reason, attempts = e.new_attempts,
 			rounds = e.new_rounds, in_round = e.new_in_round, first_failed_at = e.new_first, round_failed_at = e.new_round,
@@ -25,7 +27,7 @@ var (
 			$14::boolean[], $15::timestamptz[], $16::bigint[], $17::int[], $18::text[])
 			as e(delivery, held, new_state, new_reason, new_attempts, new_rounds, new_in_round, new_first, new_round,
 				new_next, new_error, new_settled, new_test, new_spent, new_began, new_took, new_status, new_word)
-		where id = e.delivery and lease = e.held and state = 'sending'
+		where id = e.delivery and lease = e.held and e.held <> ''
 		returning id, run, released`)
 	sqlAttempts = sqlText(`
 		insert into attempts (delivery, number, began_at, took_us, status, error, word)

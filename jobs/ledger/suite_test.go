@@ -112,10 +112,10 @@ func (s *stage) webhooks(ids ...string) {
 // put changes webhooks on top of what is there.
 func (s *stage) put(webhooks ...jobs.Webhook) {
 	s.t.Helper()
-	s.must(s.ChangeWebhooks(context.Background(), s.change(webhooks...)))
+	s.must(s.ChangeWebhooks(context.Background(), s.changed(webhooks...)))
 }
 
-func (s *stage) change(webhooks ...jobs.Webhook) jobs.Change {
+func (s *stage) changed(webhooks ...jobs.Webhook) jobs.Change {
 	s.t.Helper()
 	c := jobs.Change{Put: webhooks, Versions: map[string]int64{}}
 	for _, stream := range must[[]jobs.Stream](s.t)(s.AllStreams(context.Background())) {

@@ -25,7 +25,7 @@ func TestWebhooksAsGiven(t *testing.T) {
 		}
 		bare := jobs.Webhook{ID: "bare", State: jobs.Active, RetryAt: []time.Duration{}}
 		sub := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start.Add(-time.Hour), Backfill: "b", Until: "u"}
-		c := s.change(full, bare)
+		c := s.changed(full, bare)
 		c.Subscriptions = []jobs.Subscription{sub, {Webhook: "bare", Type: "Lead"}}
 		s.must(s.ChangeWebhooks(ctx, c))
 
@@ -47,7 +47,7 @@ func TestChangeWebhooksIsRefused(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		ctx := context.Background()
 		s.webhooks("acme")
-		current := func() jobs.Change { return s.change(jobs.Webhook{ID: "new", State: jobs.Active}) }
+		current := func() jobs.Change { return s.changed(jobs.Webhook{ID: "new", State: jobs.Active}) }
 		for name, spoil := range map[string]func(*jobs.Change){
 			"an older generation": func(c *jobs.Change) { c.Generation-- },
 			"an older version":    func(c *jobs.Change) { c.Versions["Lead"]-- },
@@ -58,7 +58,7 @@ func TestChangeWebhooksIsRefused(t *testing.T) {
 			if err := s.ChangeWebhooks(ctx, c); !errors.Is(err, jobs.ErrBookmarkMoved) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if diff := cmp.Diff(current(), s.change(c.Put...)); diff != "" {
+			if diff := cmp.Diff(current(), s.changed(c.Put...)); diff != "" {
 				t.Errorf("%s changed something:\n%s", name, diff)
 			}
 		}
@@ -74,7 +74,7 @@ func TestChangeWebhooksAndEnter(t *testing.T) {
 		ctx := context.Background()
 		s.webhooks("acme")
 		before := s.stream("Lead")
-		stale := s.change(jobs.Webhook{ID: "stale", State: jobs.Active})
+		stale := s.changed(jobs.Webhook{ID: "stale", State: jobs.Active})
 		s.put(jobs.Webhook{ID: "later", State: jobs.Active})
 		if got := s.stream("Lead"); got.Version <= before.Version || got.Generation <= before.Generation || got.Bookmark != before.Bookmark {
 			t.Errorf("stream %+v, before %+v", got, before)
@@ -86,7 +86,7 @@ func TestChangeWebhooksAndEnter(t *testing.T) {
 		if err := s.ChangeWebhooks(ctx, stale); !errors.Is(err, jobs.ErrBookmarkMoved) {
 			t.Errorf("a change made from older webhooks: %v", err)
 		}
-		stale = s.change(jobs.Webhook{ID: "stale", State: jobs.Active})
+		stale = s.changed(jobs.Webhook{ID: "stale", State: jobs.Active})
 		s.enter("", d)
 		if err := s.ChangeWebhooks(ctx, stale); !errors.Is(err, jobs.ErrBookmarkMoved) {
 			t.Errorf("a change made before a page was entered: %v", err)
@@ -94,7 +94,7 @@ func TestChangeWebhooksAndEnter(t *testing.T) {
 
 		// All at once: exactly one comes first.
 		for range 10 {
-			version, change := s.stream("Lead").Version, s.change(jobs.Webhook{ID: "race", State: jobs.Active})
+			version, change := s.stream("Lead").Version, s.changed(jobs.Webhook{ID: "race", State: jobs.Active})
 			other := s.open()
 			var entered, changed error
 			var both sync.WaitGroup
@@ -161,7 +161,7 @@ func TestPull(t *testing.T) {
 		s.enter(lease, waiting, early, settling, elsewhere, retrying)
 		retrying.Lease = lease
 		s.settle(s.failed(retrying, 3*time.Hour))
-		c := s.change()
+		c := s.changed()
 		c.Pull = map[string]time.Time{"acme": start.Add(time.Hour)}
 		s.must(s.ChangeWebhooks(ctx, c))
 		for name, want := range map[string]struct {
