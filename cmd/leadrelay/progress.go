@@ -39,6 +39,7 @@ func (a *app) runProgress() (show func(jobs.Run), done func()) {
 	l.bar = progressbar.NewOptions(-1,
 		progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(false), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else a goroutine of the bar's own draws it, past all locks
 		progressbar.OptionEnableColorCodes(coloured(a.stderr)), progressbar.OptionSetDescription("gathering"))
 	show = func(r jobs.Run) {
 		l.mu.Lock()
