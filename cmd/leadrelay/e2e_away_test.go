@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs/pgtest"
+	"github.com/leadrelay/leadrelay/sinks/receiver"
+)
+
+// TestDatabaseAway: PostgreSQL, with the source and the ledger in it, is away when the daemon starts, and crashes in the
+// middle of its work. Each time it is waited for, that is said once, and nothing is lost or doubled.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	server, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Remove)
+	crm, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
+	database := func() string {
+		database, err := server.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return database
+	}
+	app := openApplication(t, database())
+	s := newSite(t, 90*time.Second, fmt.Sprintf(`source: %q
+ledger: %q
+immediate: true
+admin: {listen: 127.0.0.1:0}
+%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]
+`, app.source, database(), local, url, signKey))
+	app.installTrigger(s)
+	rows := app.insertMany("a", 300)
+	stop := func(sig syscall.Signal) {
+		t.Helper()
+		if err := server.Stop(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func() {
+		t.Helper()
+		if err := server.Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const away = "is away, waiting for it"
+
+	// Away at the start. SIGTERM ends the waiting, and that is no failure.
+	stop(syscall.SIGINT)
+	early := s.start("serve")
+	early.says(away)
+	early.stop()
+	p := s.start("serve")
+	p.says(away)
+	time.Sleep(700 * time.Millisecond) // it tries again meanwhile
+	run()
+	p.says("msg=serving")
+	if n := strings.Count(p.errs.String(), away); n != 1 {
+		t.Errorf("that a database is away was said %d times", n)
+	}
+
+	// A crash in the middle of the work, with requests under way.
+	s.until(func() bool { return crm.Counts().Acked > 60 }, "the work has begun")
+	stop(syscall.SIGQUIT)
+	p.says(away, 2)
+	time.Sleep(1500 * time.Millisecond)
+	askHealth(t, p)
+	said := strings.Count(p.errs.String(), away)
+	run()
+	rows = append(rows, app.insertMany("a", 50)...)
+	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
+
+	// And while there is nothing to do.
+	stop(syscall.SIGQUIT)
+	p.says(away, said+1)
+	back := strings.Count(p.errs.String(), "is back")
+	run()
+	p.says("is back", back+1)
+	rows = append(rows, app.insertMany("a", 10)...)
+	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "what was committed afterwards is at the CRM")
+	time.Sleep(300 * time.Millisecond) // what came twice would come now
+	p.stop()
+	exactlyOnce(t, crm, "w", "Lead", rows)
+	if run := s.runNow(0); run.Gathered+run.Carried != 0 {
+		t.Errorf("something was left: %+v", run)
+	}
+	if n := strings.Count(p.errs.String(), away); n > 8 { // source and ledger, three times
+		t.Errorf("that a database is away was said %d times", n)
+	}
+	if strings.Contains(p.errs.String(), "level=ERROR") {
+		t.Error("it logged errors")
+	}
+}
