@@ -3,6 +3,7 @@ package sources
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ const undatedEvery = time.Minute
 // passPages is how many pages without a new row one call reads.
 const passPages = 200
 
-func (s *Stream) settleCreated(ctx context.Context, q querier) error {
+func (s *Stream) byCreated(ctx context.Context, q querier) error {
 	if s.cfg.Created == "" {
 		return fmt.Errorf("its ids come from no sequence, so cursor created applies, and that needs a created column")
 	}
@@ -89,8 +90,11 @@ func (c *createdCursor) after(ctx context.Context, b jobs.Bookmark, limit int, p
 				m.pass = &createdPass{next: low, undated: peek || c.readUndated()}
 			}
 			rows, drained, err := c.page(ctx, q, &m.pass.place, m.low, m.pass.undated, filter{}, limit)
+			if err != nil {
+				return err
+			}
 			fresh, page.Drained = c.fresh(m, rows), drained
-			return err
+			return c.judge(ctx, q, m, fresh)
 		})
 		if err != nil {
 			return jobs.Page{}, err
@@ -115,9 +119,27 @@ func (c *createdCursor) after(ctx context.Context, b jobs.Bookmark, limit int, p
 	return page, nil
 }
 
+// judge holds the mark against the sequence that feeds the ids, if one does. Times go on after a database was restored,
+// but ids come again, and a row with an id that was sent counts as sent.
+func (c *createdCursor) judge(ctx context.Context, q querier, m *createdMark, fresh []row) error {
+	seq, known, err := c.s.db.eng.issued(ctx, q, c.s.shape)
+	if err != nil || !known || seq.increment < 0 {
+		return err
+	}
+	if m.top != nil && seq.last < *m.top {
+		return restored(c.s.shape.sequence, seq.last, *m.top)
+	}
+	for i := range fresh {
+		if id, err := strconv.ParseInt(fresh[i].Row, 10, 64); err == nil && id <= seq.last && (m.top == nil || id > *m.top) {
+			m.top = &id
+		}
+	}
+	return nil
+}
+
 // finish is the mark at a pass's end.
 func (m *createdMark) finish() *createdMark {
-	done := &createdMark{low: m.pass.next, seen: m.pass.seen}
+	done := &createdMark{low: m.pass.next, seen: m.pass.seen, top: m.top}
 	if !m.pass.undated {
 		done.seen.undated = m.seen.undated.with(m.pass.seen.undated)
 	}

@@ -18,6 +18,7 @@ type createdMark struct {
 	low  time.Time // zero: before every row
 	seen sightings
 	pass *createdPass // one that has not come to its end
+	top  *int64       // the highest id seen that a sequence gave out, where one feeds the ids
 }
 
 // Sightings are keys of rows that were seen.
@@ -63,6 +64,7 @@ type place struct {
 type createdText struct {
 	Cursor  string `json:"cursor"`
 	Low     *int64 `json:"low,omitempty"`
+	Top     *int64 `json:"top,omitempty"`
 	Seen    string `json:"seen,omitempty"`
 	Blank   string `json:"blank,omitempty"` // seen without a time
 	Next    *int64 `json:"next,omitempty"`
@@ -75,7 +77,7 @@ type createdText struct {
 }
 
 func (m *createdMark) bookmark() jobs.Bookmark {
-	t := createdText{Cursor: CursorCreated, Seen: m.seen.dated.String(), Blank: m.seen.undated.String()}
+	t := createdText{Cursor: CursorCreated, Top: m.top, Seen: m.seen.dated.String(), Blank: m.seen.undated.String()}
 	micros := func(at time.Time) *int64 {
 		if at.IsZero() {
 			return nil
@@ -111,6 +113,7 @@ func parseCreatedMark(b jobs.Bookmark) (*createdMark, error) {
 	if t.Cursor != CursorCreated {
 		return nil, fmt.Errorf("%w: its cursor is %q, not created", errBookmark, t.Cursor)
 	}
+	m.top = t.Top
 	if t.Low != nil {
 		m.low = time.UnixMicro(*t.Low).UTC()
 	}

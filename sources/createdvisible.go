@@ -23,8 +23,10 @@ func (c *createdCursor) end(ctx context.Context) (jobs.Bookmark, error) {
 			}
 			var rows []row
 			rows, drained, err = c.page(ctx, q, &m.pass.place, m.low, true, filter{}, endPage)
-			c.fresh(m, rows)
-			return err
+			if err != nil {
+				return err
+			}
+			return c.judge(ctx, q, m, c.fresh(m, rows))
 		})
 		if err != nil {
 			return "", err

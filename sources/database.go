@@ -134,8 +134,8 @@ func (d *Database) Close() error {
 }
 
 // readTx is engine.read over a pool.
-func readTx(ctx context.Context, db *sqlx.DB, fn func(q querier) error) error {
-	tx, err := db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
+func readTx(ctx context.Context, db *sqlx.DB, isolation sql.IsolationLevel, fn func(q querier) error) error {
+	tx, err := db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: isolation})
 	if err != nil {
 		return err
 	}

@@ -105,6 +105,7 @@ func TestSQLForTheDBAOnSQLite(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	type test struct {
 		name   string
 		engine func(t testing.TB, schema ...string) *bench
@@ -151,6 +152,7 @@ func TestCheck(t *testing.T) {
 		{"sqlite, bad column", newSQLite, strings.Replace(liteLeads, "email", "mail", 1), nil, []string{`table "leads" has no column "email" (field Email)`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			var schema []string
 			if test.schema != "" {
 				schema = []string{test.schema}

@@ -49,7 +49,7 @@ const (
 	emptyPages = 20
 )
 
-func (s *Stream) settleGaps(ctx context.Context, q querier) error {
+func (s *Stream) byGaps(ctx context.Context, q querier) error {
 	if t, _ := s.shape.columnType(s.cfg.ID); s.db.eng.name() == "postgres" && s.shape.keyType != "int8" {
 		return fmt.Errorf("cursor gaps needs an integer id, and column %q is %s", s.cfg.ID, t)
 	}

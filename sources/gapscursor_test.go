@@ -233,6 +233,26 @@ func TestGapsRestored(t *testing.T) {
 		b.exec(liteLeads)
 		restored(t, b, s, at)
 	})
+	for name, open := range engines {
+		t.Run(name+", cursor created", func(t *testing.T) {
+			b := open(t)
+			cfg := leads()
+			cfg.Cursor = CursorCreated
+			s := b.stream(cfg)
+			b.exec(addLead)
+			at := b.end(s)
+			b.exec(addLead)
+			b.exec(addLead)
+			wantKeys(t, "new", sorted(b.drain(s, &at, 1)), "2", "3")
+			b.exec("delete from leads where id = 3")
+			wantKeys(t, "after deleting the newest", b.drain(s, &at, 1))
+			b.exec("drop table leads")
+			b.exec(map[string]string{"postgres": pgLeads, "sqlite": liteLeads}[name])
+			b.exec(addLead)
+			s = b.stream(cfg)
+			restored(t, b, s, at)
+		})
+	}
 	t.Run("unused sequence", func(t *testing.T) {
 		b := engines["postgres"](t)
 		s := b.stream(leads())

@@ -78,7 +78,7 @@ func (s *gapsScan) judge(seq issued) error {
 		reached = *s.mark.front
 	}
 	if seq.last < reached {
-		return fmt.Errorf("%w: sequence %s is at %d, and %d was given out before", jobs.ErrRestored, s.c.s.shape.sequence.name, seq.last, reached)
+		return restored(s.c.s.shape.sequence, seq.last, reached)
 	}
 	if s.mark.front == nil || seq.last == reached || !s.c.tracks {
 		return nil
@@ -174,4 +174,8 @@ func idsOf(rows []row) []int64 {
 		ids[i] = rows[i].id
 	}
 	return ids
+}
+
+func restored(seq *sequence, last, before int64) error {
+	return fmt.Errorf("%w: sequence %s is at %d, and %d was given out before", jobs.ErrRestored, seq.name, last, before)
 }

@@ -128,6 +128,10 @@ func TestCreatedMarkText(t *testing.T) {
 		if rapid.Bool().Draw(t, "low") {
 			m.low = at("low")
 		}
+		if rapid.Bool().Draw(t, "top") {
+			top := rapid.Int64().Draw(t, "top")
+			m.top = &top
+		}
 		if rapid.Bool().Draw(t, "pass") {
 			m.pass = &createdPass{next: at("next"), undated: rapid.Bool().Draw(t, "reads undated"), seen: sightings{set.Draw(t, "dated"), set.Draw(t, "undated")}}
 			m.pass.place.region = rapid.IntRange(0, 3).Draw(t, "region")

@@ -61,8 +61,10 @@ func withoutUserinfo(text, dsn string) string {
 
 func (p *postgres) name() string { return "postgres" }
 
+// read names the isolation level, since the server's default may be one where the first statement's snapshot is all:
+// then the created cursor would ask for open transactions after the snapshot, and miss those that ended in between.
 func (p *postgres) read(ctx context.Context, fn func(q querier) error) error {
-	return readTx(ctx, p.db, fn)
+	return readTx(ctx, p.db, sql.LevelReadCommitted, fn)
 }
 
 func (p *postgres) ping(ctx context.Context) error { return p.db.PingContext(ctx) }

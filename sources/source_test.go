@@ -70,19 +70,54 @@ func (b *bench) open() *bench {
 		if err := db.Close(); err != nil {
 			b.t.Error(err)
 		}
-		b.app.Close()
 	})
 	return b
 }
 
+// used are databases of tests that have ended, emptied: making a new one costs more than most tests.
+var used struct {
+	sync.Mutex
+	dsns []string
+}
+
+const emptyDatabase = `do $$
+declare
+	name text;
+begin
+	for name in select nspname from pg_namespace where nspname !~ '^pg_|^information_schema$' loop
+		execute format('drop schema %I cascade', name);
+	end loop;
+	create schema public;
+	grant usage on schema public to public;
+	execute format('alter database %I reset all', current_database());
+end $$`
+
 func newPostgres(t testing.TB, schema ...string) *bench {
 	t.Helper()
-	dsn := pgtest.Database(t)
+	var dsn string
+	used.Lock()
+	if n := len(used.dsns); n > 0 {
+		dsn, used.dsns = used.dsns[n-1], used.dsns[:n-1]
+	}
+	used.Unlock()
+	if dsn == "" {
+		dsn = pgtest.Database(t)
+	}
 	app, err := sqlx.Open("postgres", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, ctx: context.Background(), dsn: dsn, app: app}
+	t.Cleanup(func() {
+		defer app.Close()
+		if t.Failed() { // what it left open is unknown
+			return
+		}
+		b.exec(emptyDatabase)
+		used.Lock()
+		defer used.Unlock()
+		used.dsns = append(used.dsns, dsn)
+	})
 	for _, s := range schema {
 		b.exec(s)
 	}
@@ -96,6 +131,7 @@ func newSQLite(t testing.TB, schema ...string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { app.Close() })
 	b := &bench{t: t, ctx: context.Background(), dsn: "sqlite:" + path, app: app}
 	b.exec("create table other (id integer)")
 	for _, s := range schema {

@@ -104,10 +104,10 @@ func (s *sqlite) read(ctx context.Context, fn func(q querier) error) error {
 	if err != nil {
 		return err
 	}
-	err = readTx(ctx, db, fn)
+	err = readTx(ctx, db, sql.LevelDefault, fn)
 	if err != nil && ctx.Err() == nil {
 		if other, openErr := s.current(); openErr == nil && other != db { // the pool was closed under it
-			return readTx(ctx, other, fn)
+			return readTx(ctx, other, sql.LevelDefault, fn)
 		}
 	}
 	return err

@@ -86,7 +86,7 @@ func (d *Database) Stream(ctx context.Context, cfg Config) (*Stream, error) {
 		if err := missingColumns(&cfg, s.shape); err != nil {
 			return err
 		}
-		return s.settle(ctx, q)
+		return s.choose(ctx, q)
 	})
 	if err != nil {
 		return nil, s.wrap("open", err)
@@ -107,8 +107,8 @@ func missingColumns(cfg *Config, sh *shape) error {
 	return &missingError{cfg.Table, missing}
 }
 
-// settle chooses the cursor and what goes with it.
-func (s *Stream) settle(ctx context.Context, q querier) error {
+// choose settles on the cursor and what goes with it.
+func (s *Stream) choose(ctx context.Context, q querier) error {
 	s.kind = s.cfg.Cursor
 	if s.kind == CursorAuto {
 		s.kind = CursorCreated
@@ -119,9 +119,9 @@ func (s *Stream) settle(ctx context.Context, q querier) error {
 	s.conv = newConverter(s.db.eng, s.shape, &s.cfg, s.kind)
 	switch s.kind {
 	case CursorGaps:
-		return s.settleGaps(ctx, q)
+		return s.byGaps(ctx, q)
 	default:
-		return s.settleCreated(ctx, q)
+		return s.byCreated(ctx, q)
 	}
 }
 

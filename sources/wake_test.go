@@ -136,6 +136,7 @@ func TestServerRestarts(t *testing.T) {
 	if b.app, err = sqlx.Open("postgres", b.dsn); err != nil {
 		t.Fatal(err)
 	}
+	defer b.app.Close()
 	b.exec(pgLeads)
 	b.open()
 	s := b.stream(leads())
@@ -213,6 +214,7 @@ func TestStandby(t *testing.T) {
 	if b.app, err = sqlx.Open("postgres", primary.URL("postgres")); err != nil {
 		t.Fatal(err)
 	}
+	defer b.app.Close()
 	b.exec(pgLeads)
 	standby, err := primary.Standby()
 	if err != nil {
