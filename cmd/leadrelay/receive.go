@@ -107,6 +107,9 @@ func (a *app) receive(ctx context.Context, o receiveOptions) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		crm.Close()
+		if _, wrong := errors.AsType[*net.AddrError](err); wrong {
+			return usageErrorf("--listen %q: write HOST:PORT, such as 127.0.0.1:9000", o.listen)
+		}
 		return fmt.Errorf("--listen: %w", err)
 	}
 	a.log.Info("receiving", "url", "http://"+listener.Addr().String()+"/")

@@ -68,6 +68,13 @@ func newRootCommand(a *app) *cobra.Command {
 		Long: `leadrelay gathers the new leads and appointments of every chatbot from your SQL tables and pushes each
 as one signed JSON POST to the CRM configured for that chatbot. Only a matching answer counts as delivered.
 
+leadrelay demo shows it all in five seconds. Then write a config.yaml, the smallest being
+
+  source: sqlite:chatbots.db      # or postgres://USER:PASSWORD@HOST/DATABASE
+  webhooks: [{chatbot: CHATBOT_ID, url: "https://crm.example.com/hook"}]
+
+and type leadrelay check, run-now --dry-run, run-now, serve.
+
 Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signature that does not verify);
 2 usage or configuration; 3 ended, and something of it is not delivered.`,
 		SilenceErrors:     true,

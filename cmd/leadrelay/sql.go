@@ -19,6 +19,11 @@ func newSQLCommand(a *app) *cobra.Command {
 	grants := &cobra.Command{
 		Use:   "grants",
 		Short: "Rights to read what the streams need, and no others",
+		Long: `Print SQL that makes the role where it is not there yet, and gives it rights to read what the streams need, and no
+others. A superuser runs it; a new role has no password until it is given one:
+
+  leadrelay sql grants | psql chatbots
+  psql chatbots -c '\password leadrelay_reader'`,
 		RunE: func(*cobra.Command, []string) error {
 			return a.printSQL(func(engine string, streams []sources.Config) string {
 				return sources.GrantsSQL(engine, streams, role)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -36,6 +37,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		Dialects:       sinks.Dialects(),
 		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
 		DialectRetryAt: dialectRetryAt,
+		DialectAck:     dialectAck,
+		DialectTypes:   dialectTypes,
 	})
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
@@ -51,6 +54,9 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	for i, w := range resolved.Webhooks {
 		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
+		}
+		if err := checkKey(w); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
 		}
 		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
@@ -69,10 +75,37 @@ func dialectRetryAt(name string) []time.Duration {
 	return nil
 }
 
+func dialectAck(name string) []string {
+	if d, ok := sinks.LookupDialect(name); ok {
+		return d.Ack
+	}
+	return nil
+}
+
+// dialectTypes are the streams' types that a word in a webhook's types stands for.
+func dialectTypes(name, word string, streams []string) []string {
+	d, ok := sinks.LookupDialect(name)
+	if !ok {
+		d, _ = sinks.LookupDialect(sinks.DefaultDialect)
+	}
+	return d.Types(word, streams)
+}
+
 // signs reports whether a dialect needs a sign key.
 func signs(dialect string) bool {
 	d, ok := sinks.LookupDialect(dialect)
-	return ok && d.Signed
+	return ok && d.NeedsKey()
+}
+
+// fits reports whether a key has the form that the dialect's keys have.
+func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
+
+// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
+func checkKey(w jobs.Webhook) error {
+	if w.SignKey == "" {
+		return nil
+	}
+	return sinks.CheckKey(w.Dialect, w.SignKey)
 }
 
 // newSignKey makes a sign key: 32 random bytes as hex, whose text is the key.
@@ -268,6 +301,9 @@ func (a *app) ledgerError(err error) error {
 	var owner *ledger.OwnerError
 	if errors.As(err, &owner) {
 		return fmt.Errorf("the ledger %s belongs to the user %s; run: sudo -u %[2]s %s", owner.Path, owner.Owner, commandLine(os.Args))
+	}
+	if strings.HasPrefix(err.Error(), "open the ledger: ") {
+		return err
 	}
 	return fmt.Errorf("open the ledger: %w", err)
 }
