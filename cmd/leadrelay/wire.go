@@ -37,8 +37,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		Dialects:       sinks.Dialects(),
 		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
 		DialectRetryAt: dialectRetryAt,
-		DialectAck:     dialectAck,
-		DialectTypes:   dialectTypes,
 	})
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
@@ -54,9 +52,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	for i, w := range resolved.Webhooks {
 		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
-		}
-		if err := checkKey(w); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
 		}
 		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
@@ -75,37 +70,10 @@ func dialectRetryAt(name string) []time.Duration {
 	return nil
 }
 
-func dialectAck(name string) []string {
-	if d, ok := sinks.LookupDialect(name); ok {
-		return d.Ack
-	}
-	return nil
-}
-
-// dialectTypes are the streams' types that a word in a webhook's types stands for.
-func dialectTypes(name, word string, streams []string) []string {
-	d, ok := sinks.LookupDialect(name)
-	if !ok {
-		d, _ = sinks.LookupDialect(sinks.DefaultDialect)
-	}
-	return d.Types(word, streams)
-}
-
 // signs reports whether a dialect needs a sign key.
 func signs(dialect string) bool {
 	d, ok := sinks.LookupDialect(dialect)
-	return ok && d.NeedsKey()
-}
-
-// fits reports whether a key has the form that the dialect's keys have.
-func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
-
-// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
-func checkKey(w jobs.Webhook) error {
-	if w.SignKey == "" {
-		return nil
-	}
-	return sinks.CheckKey(w.Dialect, w.SignKey)
+	return ok && d.Signed
 }
 
 // newSignKey makes a sign key: 32 random bytes as hex, whose text is the key.
