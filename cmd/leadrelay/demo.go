@@ -62,6 +62,8 @@ type demoResult struct {
 func (a *app) demo(ctx context.Context) (err error) {
 	signal.Ignore(syscall.SIGPIPE) // `leadrelay demo | head` would end it with its folder left behind
 	defer signal.Reset(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // a terminal that is closed does the same
+	defer stop()
 	dir, err := os.MkdirTemp("", "leadrelay-demo-")
 	if err != nil {
 		return err
