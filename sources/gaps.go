@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"github.com/lib/pq"
 )
 
 // A gap is a run of ids that were skipped: those strictly between two ids that were seen. Ends that were seen, rather
@@ -104,6 +106,15 @@ func (g gaps) count(increment int64) int {
 		}
 	}
 	return int(n)
+}
+
+// arrays are the ends of the gaps, as a statement takes them.
+func (g gaps) arrays() (after, before pq.Int64Array) {
+	after, before = make(pq.Int64Array, len(g)), make(pq.Int64Array, len(g))
+	for i, one := range g {
+		after[i], before[i] = one.after, one.before
+	}
+	return after, before
 }
 
 // between returns the gaps that a page of seen ids, ascending, leaves behind from.

@@ -73,8 +73,8 @@ func (s *Stream) byGaps(ctx context.Context, q querier) error {
 		created = s.db.eng.output(pq.QuoteIdentifier(s.cfg.Created))
 	}
 	c.pageSQL = selects + " where " + id + " > " + param(1) + c.idCast + " order by " + id + " limit " + param(2)
-	c.gapsSQL = `select found.* from unnest($1::int8[], $2::int8[]) as leadrelay_gap(seen, next)
-cross join lateral (` + selects + ` where ` + id + ` > leadrelay_gap.seen and ` + id + ` < leadrelay_gap.next order by ` + id + ` limit $3) as found
+	c.gapsSQL = `select found.* from unnest($1::int8[], $2::int8[]) as leadrelay_gap(leadrelay_seen, leadrelay_next)
+cross join lateral (` + selects + ` where ` + id + ` > leadrelay_seen and ` + id + ` < leadrelay_next order by ` + id + ` limit $3) as found
 order by 1 limit $3`
 	c.walkSQL = "select " + id + ", " + created + " from " + s.shape.from + " where " + id + " < " + param(1) + c.idCast + " order by " + id + " desc limit "
 	if s.shape.sequence != nil {

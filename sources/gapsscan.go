@@ -6,8 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -104,10 +102,7 @@ func (s *gapsScan) look(ctx context.Context, full bool) (all bool, err error) {
 		if s.room == 0 {
 			return false, nil
 		}
-		seen, next := make(pq.Int64Array, len(gaps)), make(pq.Int64Array, len(gaps))
-		for i, g := range gaps {
-			seen[i], next[i] = g.after, g.before
-		}
+		seen, next := gaps.arrays()
 		rows, err := s.c.s.rows(ctx, s.q, s.c.gapsSQL, seen, next, s.room)
 		if err != nil {
 			return false, err

@@ -33,6 +33,8 @@ type cursor interface {
 	// after is Source.After. A peek leaves no trace in when things were last looked for.
 	after(ctx context.Context, b jobs.Bookmark, limit int, peek bool) (jobs.Page, error)
 	older(ctx context.Context, at, until jobs.Bookmark, f filter, limit int) (jobs.Page, error)
+	// count counts what older would give in all; not ok: only reading it all would tell.
+	count(ctx context.Context, until jobs.Bookmark, f filter) (n int, ok bool, err error)
 	past(b jobs.Bookmark, rec *jobs.Record) (bool, error)
 	describe(b jobs.Bookmark) (position string, gaps int)
 	at(ctx context.Context, id string) (jobs.Bookmark, error)
@@ -212,7 +214,13 @@ func (s *Stream) Older(ctx context.Context, at, until jobs.Bookmark, chatbots []
 
 // CountOlder implements jobs.Source.
 func (s *Stream) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since time.Time) (int, error) {
-	count := 0
+	if chatbots != nil && len(chatbots) == 0 || until == "" {
+		return 0, nil
+	}
+	count, ok, err := s.cursor.count(ctx, until, newFilter(chatbots, since))
+	if ok || err != nil {
+		return count, s.wrap("count older rows", err)
+	}
 	for at, drained := jobs.Bookmark(""), false; !drained; {
 		p, err := s.Older(ctx, at, until, chatbots, since, 5000)
 		if err != nil {
