@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,7 +180,7 @@ func (d *demonstration) atOnce(ctx context.Context) error {
 	select {
 	case <-rest.C:
 	case err := <-ended:
-		return fmt.Errorf("serve ended: %w", err)
+		return cmp.Or(ctx.Err(), err, errors.New("serve ended by itself"))
 	}
 	committed := time.Now()
 	if err := d.insert(ctx, "leads", "bakery", 1); err != nil {
@@ -189,7 +190,7 @@ func (d *demonstration) atOnce(ctx context.Context) error {
 	case at := <-arrived:
 		d.say(fmt.Sprintf("a new lead was committed, and %d ms later it was at the CRM", at.Sub(committed).Milliseconds()))
 	case err := <-ended:
-		return fmt.Errorf("serve ended: %w", err)
+		return cmp.Or(ctx.Err(), err, errors.New("serve ended by itself"))
 	case <-time.After(15 * time.Second):
 		return errors.New("the new lead did not come to the CRM within 15 s")
 	}
