@@ -17,6 +17,8 @@ var (
 	errTooLarge   = errors.New("is beyond ±(2^53−1), the integers that JSON receivers read exactly")
 	errYear       = errors.New("lies outside the years 0 to 9999")
 	errKind       = errors.New("has a value of a kind that cannot be sent")
+	errNoNumber   = errors.New("is no number that JSON has")
+	errNested     = errors.New("is there twice, or is a value and holds others")
 )
 
 func encodeError(field string, why error) error {
@@ -68,6 +70,29 @@ func appendText(dst *[]byte, value any) error {
 		return errKind
 	}
 	return nil
+}
+
+// appendJSON appends a field's value as JSON.stringify prints it.
+func appendJSON(dst []byte, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case string:
+		return appendString(dst, v), nil
+	case int64:
+		if v > maxSafe || v < -maxSafe {
+			return dst, errTooLarge
+		}
+		return strconv.AppendInt(dst, v, 10), nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return dst, errNoNumber
+		}
+		return appendNumber(dst, v), nil
+	case bool:
+		return strconv.AppendBool(dst, v), nil
+	}
+	return dst, errKind
 }
 
 // appendNumber appends f as String(f) prints it in JavaScript.

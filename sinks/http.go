@@ -182,6 +182,12 @@ func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]b
 	return d.encode(make([]byte, 0, 512), w, rec, created.UTC())
 }
 
+// OneRound reports whether a dialect tries a record in one round alone: spent, it is dead, exhausted.
+func (h *HTTP) OneRound(dialect string) bool {
+	d, ok := dialects[dialect]
+	return ok && d.OneRound
+}
+
 // RetryAt is the dialect's own retry schedule; nil for a dialect that is not known.
 func (h *HTTP) RetryAt(dialect string) []time.Duration {
 	if d, ok := dialects[dialect]; ok {
@@ -190,7 +196,7 @@ func (h *HTTP) RetryAt(dialect string) []time.Duration {
 	return nil
 }
 
-// Request makes the request that Push would send at now: headers, signature and body. The error is a
+// Request makes the request that a first Push would send at now: headers, signature and body. The error is a
 // *jobs.RefusedError where the webhook cannot be pushed to at all. What it holds is secret: sign key's signature,
 // static headers, URL.
 func (h *HTTP) Request(w *jobs.Webhook, id uuid.UUID, body []byte, now time.Time) (*http.Request, error) {
@@ -198,18 +204,22 @@ func (h *HTTP) Request(w *jobs.Webhook, id uuid.UUID, body []byte, now time.Time
 	if t.refusal != nil {
 		return nil, t.refusal
 	}
-	return t.request(context.Background(), dialects[w.Dialect], id, body, now), nil
+	return t.request(context.Background(), w, id, body, now, 1), nil
 }
 
-func (t *target) request(ctx context.Context, d *Dialect, id uuid.UUID, body []byte, now time.Time) *http.Request {
+func (t *target) request(ctx context.Context, w *jobs.Webhook, id uuid.UUID, body []byte, now time.Time, attempt int) *http.Request {
 	r := new(http.Request).WithContext(ctx)
 	r.Method, r.URL, r.Host = http.MethodPost, t.url, t.host
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-	r.Header = make(http.Header, len(t.static)+2)
+	r.Header = make(http.Header, len(t.static)+4)
 	for name, values := range t.static {
 		r.Header[name] = values
 	}
-	d.sign(r.Header, signing{id: id.String(), time: now, body: body, mac: t.mac})
+	macs := t.macs
+	if len(macs) > 1 && !w.OldKeyUntil.IsZero() && !now.Before(w.OldKeyUntil) {
+		macs = macs[:1]
+	}
+	dialects[w.Dialect].headers(r.Header, signing{id: id.String(), time: now, body: body, macs: inOrder(macs, attempt)})
 	r.ContentLength = int64(len(body))
 	r.Body = newBody(body)
 	// Lets the transport take another connection when the first was closed before a byte was written to it.

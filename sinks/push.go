@@ -42,14 +42,14 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 		}
 	}
 	// The transport itself, not a Client: nothing follows a redirect, keeps a cookie or puts the URL in an error.
-	res, err := h.transport.RoundTrip(t.request(httptrace.WithClientTrace(limited, way.trace()), d, req.ID, req.Body, h.clock()))
+	res, err := h.transport.RoundTrip(t.request(httptrace.WithClientTrace(limited, way.trace()), req.Webhook, req.ID, req.Body, h.clock(), req.Attempt))
 	if err != nil {
 		return jobs.Answer{}, h.failed(ctx, limited, way, err)
 	}
 	defer res.Body.Close()
-	accepted := req.Webhook.Ack
-	if len(accepted) == 0 {
-		accepted = d.Ack
+	accepted := ruleOf(req.Webhook.Ack)
+	if len(req.Webhook.Ack) == 0 {
+		accepted = ruleOf(d.Ack)
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		drain(res, cancel)
@@ -58,35 +58,29 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	body, refusal := readAnswer(limited, res, buf)
-	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !any2xx(accepted) {
+	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !accepted.any {
 		return jobs.Answer{}, ctx.Err()
 	}
 	var word string
 	if refusal == nil {
-		word, refusal = judge(body, accepted)
+		word, refusal = judge(body, &accepted)
 	}
-	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: slices.Contains(d.tests, word)}
-	if refusal == nil {
+	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
+	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
+		answer.Word = mask(word, req.Body, d.public)
+	}
+	if refusal == nil || accepted.any {
 		return answer, nil
 	}
-	if !knownWord(word, accepted) && !knownWord(word, d.Ack) {
-		word = mask(word, req.Body, d.public)
-	}
-	if any2xx(accepted) {
-		answer.Word = word
-		return answer, nil
-	}
-	refusal.Status, refusal.Word = res.StatusCode, word
+	refusal.Status, refusal.Word = res.StatusCode, answer.Word
 	return jobs.Answer{}, refusal
 }
 
-// knownWord reports whether word is, but for case and spaces, one that is configured: it tells nothing of a record
-// that happens to hold it too, and people need to see what is wrong with it.
+// knownWord reports whether word is, but for case and spaces, one of words: it tells nothing of a record that happens to
+// hold it too, and people need to see what is wrong with it.
 func knownWord(word string, words []string) bool {
-	return slices.ContainsFunc(words, func(known string) bool { return strings.EqualFold(strings.TrimSpace(word), known) })
+	return slices.ContainsFunc(words, func(known string) bool { return strings.EqualFold(strings.TrimSpace(word), strings.TrimSpace(known)) })
 }
-
-func any2xx(accepted []string) bool { return len(accepted) == 1 && accepted[0] == jobs.Ack2xx }
 
 // drain reads what is left of an answer nobody wants, a bounded amount for a bounded time.
 func drain(res *http.Response, cancel context.CancelFunc) {

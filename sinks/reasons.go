@@ -15,6 +15,7 @@ const (
 	ReasonPlainHTTP      = "plain_http"      // http:// and allow_http is not set
 	ReasonHeader         = "bad_header"      // a static header cannot be sent
 	ReasonNoKey          = "no_sign_key"     // the dialect signs and the webhook has no key
+	ReasonKey            = "bad_sign_key"    // the sign key has not the form that the dialect's keys have
 	ReasonDialect        = "unknown_dialect" // no dialect has this name
 	ReasonPrivateAddress = "private_address" // the host is loopback, private, link-local, reserved …
 	ReasonDNS            = "dns"             // the host's name has no address
@@ -42,9 +43,10 @@ const (
 	ReasonNotJSON      = "not_json"        // no JSON at all
 	ReasonNotObject    = "not_object"      // JSON, but an array, a string, a number …
 	ReasonDoubledKey   = "doubled_key"     // a member's name is there twice, at whatever depth
-	ReasonNoStatus     = "no_status"       // no member is named exactly status
+	ReasonNoStatus     = "no_status"       // no member is named exactly status, or as the webhook's ack says
 	ReasonStatusType   = "status_not_text" // status is no string
 	ReasonAckMismatch  = "ack_mismatch"    // status is none of the accepted values
+	ReasonNotStored    = "not_stored"      // status says that a test request came: the CRM dropped the record
 )
 
 // StatusReason is the reason code of an HTTP status that is no 2xx.
@@ -62,6 +64,7 @@ var hints = map[string]string{
 	ReasonPlainHTTP:      "The webhook's URL is http://, which sends leads in clear: use https://, or set http.allow_http.",
 	ReasonHeader:         "One of the webhook's static headers has a name or a value that cannot be sent.",
 	ReasonNoKey:          "The webhook has no sign key, and its dialect signs every request.",
+	ReasonKey:            "The webhook's sign key has not the form that its dialect's keys have.",
 	ReasonDialect:        "This version of leadrelay does not know the webhook's dialect.",
 	ReasonPrivateAddress: "The host leads to a loopback, private or reserved address; set http.allow_cidrs (or allow_private) if that is meant.",
 	ReasonDNS:            "The host's name could not be looked up: check the URL's spelling and the DNS.",
@@ -88,6 +91,7 @@ var hints = map[string]string{
 	ReasonNoStatus:       "The answer has no member named status.",
 	ReasonStatusType:     "The answer's status is not a string.",
 	ReasonAckMismatch:    "The answer's status is none of the accepted values: answer {\"status\":\"success\"}, or set the webhook's ack.",
+	ReasonNotStored:      "The CRM took the record for a test and stored nothing: publish the workflow that its webhook starts.",
 }
 
 // hintFor is the sentence for a reason.

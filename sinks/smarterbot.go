@@ -8,14 +8,11 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// Headers of dialect smarterbot.
-const (
-	SignatureHeader = "X-Webhook-Signature" // t=UNIXSECONDS,v1=HEX
-	IDHeader        = "X-Webhook-Id"        // the delivery's id, the same in every attempt
-)
+// SignatureHeader is dialect smarterbot's: t=UNIXSECONDS,v1=HEX, and a v1 more while a key is rotated.
+const SignatureHeader = "X-Webhook-Signature"
 
 // TestAnswer is the status that the vendor's page asks senders to accept besides success. A widely used CRM gives it
-// when it has stored nothing, so it is counted apart.
+// when it has stored nothing, so it is counted apart, whatever the dialect.
 const TestAnswer = "Success: test request received"
 
 // smarterbot is the format of chat.smarterbot.ai's own webhooks, from its page "Webhook": ten keys in a fixed order,
@@ -27,13 +24,11 @@ var smarterbot = Dialect{
 	Ack:         []string{"success", TestAnswer},
 	RetryAt:     []time.Duration{time.Minute, 3 * time.Minute},
 	contentType: "application/json",
-	reserved:    []string{SignatureHeader, IDHeader},
-	tests:       []string{TestAnswer},
+	signature:   SignatureHeader,
 	public:      []string{"SerialNumber", "Type"},
 	encode:      encodeSmarterbot,
 	sign: func(h http.Header, s signing) {
-		values := [...]string{s.id, signature(s.mac, s.time, s.body)}
-		h[IDHeader], h[SignatureHeader] = values[0:1:1], values[1:2:2]
+		h[SignatureHeader] = []string{signature(s.time, s.body, s.macs...)}
 	},
 	verify: verifySmarterbot,
 }

@@ -274,7 +274,8 @@ func reason(err error) string {
 }
 
 func TestDialects(t *testing.T) {
-	if diff := cmp.Diff([]string{"smarterbot"}, Dialects()); diff != "" {
+	all := []string{"smarterbot", "smarterlaunch", "smartlook", "smartsurvey", "standard-webhooks", "userback"}
+	if diff := cmp.Diff(all, Dialects()); diff != "" {
 		t.Error(diff)
 	}
 	h := newSink(t, Options{})
@@ -283,7 +284,7 @@ func TestDialects(t *testing.T) {
 	}
 	for _, name := range Dialects() {
 		d, ok := LookupDialect(name)
-		if !ok || d.Name != name || d.encode == nil || d.sign == nil || (d.Signed != (d.verify != nil)) || d.contentType == "" || len(d.Ack) == 0 {
+		if !ok || d.Name != name || d.encode == nil || (d.Signed != (d.sign != nil)) || (d.Signed != (d.signature != "")) || (d.Signed != (d.verify != nil)) || d.contentType == "" || len(d.Ack) == 0 {
 			t.Errorf("dialect %s lacks a part", name)
 		}
 	}

@@ -98,7 +98,7 @@ func CheckHeaders(dialect string, headers map[string]jobs.Secret) error {
 		switch {
 		case !token(name):
 			errs = append(errs, fmt.Errorf("%q is no header name", name))
-		case slices.Contains(framing, key) || slices.Contains(d.reserved, key):
+		case slices.Contains(framing, key) || d.reserves(key):
 			errs = append(errs, fmt.Errorf("%s is set by leadrelay itself", key))
 		case seen[key]:
 			errs = append(errs, fmt.Errorf("%s is there twice", key))
@@ -148,7 +148,7 @@ type target struct {
 	url     *url.URL
 	host    string      // Host header; "": the URL's
 	static  http.Header // content type, user agent, static headers; each value shared by all requests
-	mac     *mac        // nil where the dialect does not sign
+	macs    []*mac      // of the key and, while it is rotated, of the old one; none: requests are not signed
 	refusal *jobs.RefusedError
 
 	proxyCheck sync.Mutex // guards the two below; used only behind a proxy
@@ -158,14 +158,14 @@ type target struct {
 
 // targetKey holds all that a target is made of.
 type targetKey struct {
-	dialect, url, key, headers string
+	dialect, url, key, oldKey, headers string
 }
 
 // maxTargets bounds the cache: past it, it is begun anew.
 const maxTargets = 20_000
 
 func (h *HTTP) target(w *jobs.Webhook) *target {
-	key := targetKey{dialect: w.Dialect, url: w.URL.Reveal(), key: w.SignKey.Reveal(), headers: headersText(w.Headers)}
+	key := targetKey{dialect: w.Dialect, url: w.URL.Reveal(), key: w.SignKey.Reveal(), oldKey: w.OldKey.Reveal(), headers: headersText(w.Headers)}
 	if t, ok := h.targets.Load(key); ok {
 		return t.(*target)
 	}
@@ -195,7 +195,7 @@ func (h *HTTP) newTarget(w *jobs.Webhook) *target {
 	if !ok {
 		return &target{refusal: refused(ReasonDialect, 0, "")}
 	}
-	if d.Signed && w.SignKey == "" {
+	if d.NeedsKey() && w.SignKey == "" {
 		return &target{refusal: refused(ReasonNoKey, 0, "")}
 	}
 	u, err := ParseURL(w.URL, h.allowHTTP)
@@ -212,8 +212,21 @@ func (h *HTTP) newTarget(w *jobs.Webhook) *target {
 		"Content-Type": {d.contentType},
 		"User-Agent":   {h.userAgent},
 	}}
+	if d.userAgent != "" {
+		t.static["User-Agent"] = []string{d.userAgent}
+	}
 	if d.Signed {
-		t.mac = newMAC(w.SignKey)
+		var keys []jobs.Secret
+		if w.SignKey != "" {
+			keys = append(keys, w.SignKey)
+		}
+		// An old key that the webhook had in another dialect verifies nowhere now.
+		if w.OldKey != "" && CheckKey(w.Dialect, w.OldKey) == nil {
+			keys = append(keys, w.OldKey)
+		}
+		if t.macs, err = d.macs(keys); err != nil {
+			return &target{refusal: refused(ReasonKey, 0, "")}
+		}
 	}
 	if u.User != nil {
 		password, _ := u.User.Password()

@@ -18,10 +18,22 @@ import (
 var (
 	ErrSignature          = errors.New("the signature does not verify")
 	ErrSignatureMissing   = fmt.Errorf("%w: the request has no signature header", ErrSignature)
-	ErrSignatureMalformed = fmt.Errorf("%w: the header is not t=UNIXSECONDS,v1=HEX", ErrSignature)
+	ErrSignatureMalformed = fmt.Errorf("%w: what should sign it has another form", ErrSignature)
 	ErrSignatureMismatch  = fmt.Errorf("%w: another key signed it, or the body is not the one that was signed", ErrSignature)
 	ErrSignatureTime      = fmt.Errorf("%w: it is right, but its time is too far from now", ErrSignature)
 )
+
+// malformed says what form a dialect's header has instead.
+func malformed(form string) error { return &malformedError{form} }
+
+type malformedError struct{ form string }
+
+func (e *malformedError) Error() string {
+	return ErrSignature.Error() + ": the header is not " + e.form
+}
+func (e *malformedError) Unwrap() error { return ErrSignatureMalformed }
+
+var errTimedHex = malformed("t=UNIXSECONDS,v1=HEX")
 
 // What a signature header may hold at most: far more than any rotation of keys needs, and little to compare.
 const (
@@ -37,7 +49,8 @@ type Verifier struct {
 }
 
 // NewVerifier makes a Verifier that accepts requests signed with any of keys, no longer than tolerance ago or ahead;
-// with a tolerance of 0 the time is not looked at, so that a request can be replayed for ever.
+// with a tolerance of 0 the time is not looked at, so that a request can be replayed for ever. That is so anyway in the
+// dialects that sign no time: smartlook, smarterlaunch, smartsurvey.
 func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*Verifier, error) {
 	d, ok := dialects[dialect]
 	if !ok {
@@ -46,14 +59,11 @@ func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*
 	if len(keys) == 0 || !d.Signed {
 		return nil, errors.New("a verifier needs a signed dialect and a sign key")
 	}
-	v := &Verifier{dialect: d, tolerance: tolerance}
-	for _, k := range keys {
-		if k == "" {
-			return nil, errors.New("a sign key is empty")
-		}
-		v.macs = append(v.macs, newMAC(k))
+	macs, err := d.macs(keys)
+	if err != nil {
+		return nil, err
 	}
-	return v, nil
+	return &Verifier{dialect: d, macs: macs, tolerance: tolerance}, nil
 }
 
 // Verify checks a request's headers against its body as it came over the wire. Errors wrap ErrSignature.
@@ -73,21 +83,17 @@ func Verify(dialect string, h http.Header, body []byte, keys []jobs.Secret, now 
 // verifySmarterbot accepts any of the header's v1, in constant time: while a key is rotated there are two. The time
 // is judged last, so that ErrSignatureTime means that nothing else is wrong.
 func verifySmarterbot(h http.Header, body []byte, macs []*mac, now time.Time, tolerance time.Duration) error {
-	values := h.Values(SignatureHeader)
+	values := headerValues(h, SignatureHeader)
 	switch len(values) {
 	case 0:
 		return ErrSignatureMissing
 	case 1:
 	default:
-		return ErrSignatureMalformed
+		return errTimedHex
 	}
 	stamp, signatures, err := parseSignature(values[0])
 	if err != nil {
 		return err
-	}
-	at, err := strconv.ParseInt(stamp, 10, 64)
-	if err != nil {
-		return ErrSignatureMalformed
 	}
 	matched := false
 	for _, m := range macs {
@@ -98,52 +104,84 @@ func verifySmarterbot(h http.Header, body []byte, macs []*mac, now time.Time, to
 			}
 		}
 	}
+	return judged(matched, stamp, now, tolerance)
+}
+
+// judged is the verdict on a request whose signature did or did not match and that was signed at stamp.
+func judged(matched bool, stamp string, now time.Time, tolerance time.Duration) error {
 	if !matched {
 		return ErrSignatureMismatch
 	}
-	if tolerance > 0 {
-		if age := now.Sub(time.Unix(at, 0)); age > tolerance || age < -tolerance {
-			return ErrSignatureTime
-		}
+	at, err := strconv.ParseInt(stamp, 10, 64)
+	if err != nil {
+		return ErrSignatureMalformed
+	}
+	if age := now.Sub(time.Unix(at, 0)); tolerance > 0 && (age > tolerance || age < -tolerance) {
+		return ErrSignatureTime
 	}
 	return nil
+}
+
+// verifyHexOfBody is hexOfBody's counterpart.
+func verifyHexOfBody(header string) func(http.Header, []byte, []*mac, time.Time, time.Duration) error {
+	malformed := malformed(header + ": HEX")
+	return func(h http.Header, body []byte, macs []*mac, _ time.Time, _ time.Duration) error {
+		values := headerValues(h, header)
+		if len(values) == 0 {
+			return ErrSignatureMissing
+		}
+		sum, err := hex.DecodeString(values[0])
+		if len(values) > 1 || len(values[0]) != hex.EncodedLen(sha256.Size) || err != nil {
+			return malformed
+		}
+		matched := false
+		for _, m := range macs {
+			if want := m.sum(body); hmac.Equal(want[:], sum) {
+				matched = true
+			}
+		}
+		if !matched {
+			return ErrSignatureMismatch
+		}
+		return nil
+	}
 }
 
 // parseSignature reads t and every v1 of a signature header. Parts of other names are left for later versions; a t
 // that is there twice, or is no plain number, is refused, because its text is what was signed.
 func parseSignature(header string) (stamp string, signatures [][sha256.Size]byte, err error) {
 	if len(header) > maxSignatureHeader {
-		return "", nil, ErrSignatureMalformed
+		return "", nil, errTimedHex
 	}
 	for part := range strings.SplitSeq(header, ",") {
 		name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
 		switch {
 		case !ok:
-			return "", nil, ErrSignatureMalformed
+			return "", nil, errTimedHex
 		case name == "t":
-			if stamp != "" || !unixSeconds(value) {
-				return "", nil, ErrSignatureMalformed
+			if stamp != "" || !isUnixSeconds(value) {
+				return "", nil, errTimedHex
 			}
 			stamp = value
 		case name == "v1":
 			var sum [sha256.Size]byte
 			if len(signatures) == maxSignatures || len(value) != hex.EncodedLen(len(sum)) {
-				return "", nil, ErrSignatureMalformed
+				return "", nil, errTimedHex
 			}
 			if _, err := hex.Decode(sum[:], []byte(value)); err != nil {
-				return "", nil, ErrSignatureMalformed
+				return "", nil, errTimedHex
 			}
 			signatures = append(signatures, sum)
 		}
 	}
 	if stamp == "" || len(signatures) == 0 {
-		return "", nil, ErrSignatureMalformed
+		return "", nil, errTimedHex
 	}
 	return stamp, signatures, nil
 }
 
-// unixSeconds reports whether s is a time that Sign could have written: ASCII digits, not more than a few.
-func unixSeconds(s string) bool {
+// isUnixSeconds reports whether s is a time that Sign could have written: ASCII digits, not more than a few.
+func isUnixSeconds(s string) bool {
 	if s == "" || len(s) > 12 {
 		return false
 	}

@@ -116,13 +116,13 @@ func TestSignaturesVerify(t *testing.T) {
 
 // TestOneKeyInManyHands signs with one keyed state from many goroutines, as pushes to one webhook do.
 func TestOneKeyInManyHands(t *testing.T) {
-	m := newMAC("key")
+	m := newMAC([]byte("key"))
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
 			for j := range 500 {
 				at := time.Unix(int64(i*1000+j), 0)
-				if got, want := signature(m, at, []byte(exampleBody)), Sign("key", at, []byte(exampleBody)); got != want {
+				if got, want := signature(at, []byte(exampleBody), m), Sign("key", at, []byte(exampleBody)); got != want {
 					t.Errorf("got %s, want %s", got, want)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,8 @@ type Behaviour func(w http.ResponseWriter, r *http.Request, req *Request)
 type Request struct {
 	At      time.Time
 	ID      string // X-Webhook-Id
-	Chatbot string // SerialNumber
-	Type    string
+	Chatbot string // SerialNumber; smartlook's project; "" in dialects that do not say it
+	Type    string // or event, in dialects that have events
 	Header  http.Header
 	Body    []byte // only valid while it is answered, unless it is kept
 	Try     int    // how often this id has come by now, 1 for the first time
@@ -54,7 +55,8 @@ type Request struct {
 // A Receiver is the test CRM. Its methods are safe for concurrent use.
 type Receiver struct {
 	options  Options
-	verifier *sinks.Verifier
+	any2xx   bool            // the dialect takes any 2xx for an acknowledgement
+	verifier *sinks.Verifier // nil: signatures are not checked
 	closed   chan struct{}
 	bodies   sync.Pool
 	printing sync.Mutex // of Log: who reads slowly must not stop the counting
@@ -87,6 +89,11 @@ func New(o Options) (*Receiver, error) {
 	}
 	r := &Receiver{options: o, closed: make(chan struct{}), ids: map[uuid.UUID]seen{}, chatbots: map[string]*Counts{}}
 	r.bodies.New = func() any { return new(bytes.Buffer) }
+	d, ok := sinks.LookupDialect(o.Dialect)
+	if !ok {
+		return nil, fmt.Errorf("no dialect is called %q", o.Dialect)
+	}
+	r.any2xx = slices.Equal(d.Ack, []string{jobs.Ack2xx})
 	if len(o.SignKeys) > 0 {
 		var err error
 		if r.verifier, err = sinks.NewVerifier(o.Dialect, o.SignKeys, o.Tolerance); err != nil {
@@ -120,7 +127,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes(), closed: r.closed}
-	req.Chatbot, req.Type = subject(req.Body)
+	if r.options.Dialect == sinks.DefaultDialect {
+		req.Chatbot, req.Type = subject(req.Body)
+	} else {
+		req.Chatbot, req.Type = event(req.Body)
+	}
 	id, err := uuid.Parse(req.ID)
 	if err != nil {
 		req.Err = errNoID
@@ -137,12 +148,43 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	// Whatever a behaviour does, even a panic that resets the connection, the request is counted and printed.
+	var status *statusWriter
 	defer func() {
+		if status != nil {
+			req.Acked = status.code >= 200 && status.code <= 299
+		}
 		r.answered(id, &req, kept)
 		r.log(&req)
 	}()
+	if r.any2xx {
+		status = &statusWriter{ResponseWriter: w}
+		w = status
+	}
 	r.options.Answer(w, hr, &req)
 }
+
+// statusWriter remembers the HTTP status that was answered with; 0: none was.
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	if w.code == 0 && code >= 200 {
+		w.code = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.code == 0 {
+		w.code = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets a behaviour flush and hijack.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
@@ -172,6 +214,46 @@ func subject(body []byte) (chatbot, typ string) {
 		}
 	}
 	return chatbot, typ
+}
+
+// event reads what the envelopes of the other dialects say at their outermost: type or event, and the project's id.
+func event(body []byte) (chatbot, typ string) {
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
+	within := "" // the outermost member that holds what is read
+	for {
+		t, err := d.ReadToken()
+		if err != nil {
+			return chatbot, typ
+		}
+		if t.Kind() != '"' {
+			continue
+		}
+		if kind, length := d.StackIndex(d.StackDepth()); kind != '{' || length%2 == 0 {
+			continue
+		}
+		name := t.String()
+		if d.StackDepth() == 1 {
+			within = name
+		}
+		value := d.PeekKind() == '"'
+		switch {
+		case d.StackDepth() == 1 && value && (name == "type" || name == "event"):
+			if t, err = d.ReadToken(); err == nil {
+				typ = t.String()
+			}
+		case d.StackDepth() == 2 && value && within == "project" && name == "id":
+			if t, err = d.ReadToken(); err == nil {
+				chatbot = t.String()
+			}
+		case d.StackDepth() == 1 && name != "project":
+			err = d.SkipValue()
+		}
+		if err != nil {
+			return chatbot, typ
+		}
+	}
 }
 
 func (r *Receiver) log(req *Request) {

@@ -1,0 +1,70 @@
+package sinks
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// keyBytes is how many random bytes a generated key has.
+const keyBytes = 32
+
+// NewKey makes a sign key in the form that the dialect's receivers enter: 32 random bytes, in hex where the dialect has
+// no form of its own.
+func NewKey(dialect string) jobs.Secret {
+	var random [keyBytes]byte
+	_, _ = rand.Read(random[:]) // never fails
+	if d, ok := dialects[dialect]; ok && d.newKey != nil {
+		return d.newKey(random[:])
+	}
+	return jobs.Secret(hex.EncodeToString(random[:]))
+}
+
+// CheckKey says what is wrong with a webhook's sign key, "" being none. It never shows the key.
+func CheckKey(dialect string, key jobs.Secret) error {
+	d, ok := dialects[dialect]
+	switch {
+	case !ok:
+		return fmt.Errorf("no dialect is called %q", dialect)
+	case key == "" && d.NeedsKey():
+		return errors.New("is missing, and the dialect signs every request")
+	case key == "":
+		return nil
+	case !d.Signed:
+		return fmt.Errorf("dialect %s does not sign; leave the key out", dialect)
+	}
+	_, err := d.keyBytes(key)
+	return err
+}
+
+func (d *Dialect) keyBytes(key jobs.Secret) ([]byte, error) {
+	if d.key != nil {
+		return d.key(key)
+	}
+	return []byte(key.Reveal()), nil
+}
+
+// macs makes the macs of keys. None is an error where the dialect signs every request.
+func (d *Dialect) macs(keys []jobs.Secret) ([]*mac, error) {
+	if len(keys) == 0 && d.NeedsKey() {
+		return nil, errors.New("the dialect signs every request, and there is no sign key")
+	}
+	if len(keys) > 0 && !d.Signed {
+		return nil, fmt.Errorf("dialect %s does not sign", d.Name)
+	}
+	macs := make([]*mac, 0, len(keys))
+	for _, key := range keys {
+		if key == "" {
+			return nil, errors.New("a sign key is empty")
+		}
+		bytes, err := d.keyBytes(key)
+		if err != nil {
+			return nil, fmt.Errorf("a sign key %w", err)
+		}
+		macs = append(macs, newMAC(bytes))
+	}
+	return macs, nil
+}
