@@ -246,7 +246,7 @@ func (b *bench) provision(hooks ...jobs.Webhook) jobs.Provisioned {
 	b.t.Helper()
 	did, err := jobs.Provisioning{
 		Ledger: b.ledger, Sources: []jobs.Source{b.leads}, Origin: "config.yaml", Desired: slices.Clone(hooks),
-		NewKey: func() jobs.Secret { return "made" }, Signs: func(string) bool { return true },
+		NewKey: func(string) jobs.Secret { return "made" }, Signs: func(string) bool { return true },
 	}.Run(context.Background())
 	if err != nil {
 		b.t.Fatal(err)

@@ -20,7 +20,7 @@ type Plan struct {
 	Pending func(ctx context.Context, webhook, after string) (page []Delivery, next string, err error)
 	Scope   Scope
 	Desired []Webhook // as configured
-	NewKey  func() Secret
+	NewKey  func(dialect string) Secret
 	Signs   func(dialect string) bool
 	Now     func() time.Time
 }
@@ -73,7 +73,7 @@ func (p Plan) overlay(set *Registered) (fresh map[string]bool) {
 			continue
 		}
 		if w.SignKey == "" && p.Signs(w.Dialect) {
-			w.SignKey = p.NewKey()
+			w.SignKey = p.NewKey(w.Dialect)
 		}
 		fresh[w.ID] = true
 		set.Webhooks = append(set.Webhooks, w)

@@ -14,10 +14,11 @@ import (
 type Provisioning struct {
 	Ledger  Ledger
 	Sources []Source
-	Origin  string                    // which file; webhooks of others are left alone
-	Desired []Webhook                 // as configured; State, EnteredAt and KeyMade are not looked at, nor is a SignKey that is ""
-	NewKey  func() Secret             // makes a sign key for a webhook that has none
-	Signs   func(dialect string) bool // whether a dialect needs a key
+	Origin  string                                // which file; webhooks of others are left alone
+	Desired []Webhook                             // as configured; State, EnteredAt and KeyMade are not looked at, nor is a SignKey that is ""
+	NewKey  func(dialect string) Secret           // makes a sign key for a webhook that has none
+	Signs   func(dialect string) bool             // whether a dialect needs a key
+	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
 }
 
 // Provisioned says what a Provisioning did, for people.
@@ -135,21 +136,25 @@ func (p Provisioning) settleIdentity(w *Webhook, was *Webhook, did *Provisioned)
 	w.KeyMade = w.SignKey == "" && p.Signs(w.Dialect)
 	if was == nil {
 		if w.KeyMade {
-			w.SignKey = p.NewKey()
+			w.SignKey = p.NewKey(w.Dialect)
 		}
 		w.EnteredAt = p.Ledger.Now()
 		did.Entered = append(did.Entered, w.ID)
 		return
 	}
 	if w.KeyMade {
-		if w.SignKey = was.SignKey; w.SignKey == "" { // its dialect did not sign until now
-			w.SignKey = p.NewKey()
+		// Its dialect may not have signed until now, or with keys of another form.
+		if w.SignKey = was.SignKey; w.SignKey == "" || p.Fits != nil && !p.Fits(w.Dialect, w.SignKey) {
+			w.SignKey = p.NewKey(w.Dialect)
 		}
 	}
 	if was.From != w.From {
 		did.FromKept = append(did.FromKept, w.ID)
 	}
 	w.From, w.EnteredAt = was.From, was.EnteredAt
+	if w.KeyMade {
+		w.OldKey, w.OldKeyUntil = was.OldKey, was.OldKeyUntil // a rotation goes on
+	}
 	switch {
 	case was.State == Disabled && was.StateReason == ReasonNotYAML:
 		did.Enabled = append(did.Enabled, w.ID)

@@ -12,6 +12,7 @@ import (
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
+	"github.com/leadrelay/leadrelay/sinks"
 )
 
 // A dryRequest is one request as `run-now --dry-run` prints it. Static headers' values and the rest of the URL are
@@ -41,7 +42,7 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if err != nil && !errors.Is(err, ledger.ErrNoLedger) {
 		return err
 	}
-	plan := jobs.Plan{Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: c.Webhooks, NewKey: newSignKey, Signs: signs, Now: time.Now}
+	plan := jobs.Plan{Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: c.Webhooks, NewKey: sinks.NewKey, Signs: signs, Now: time.Now}
 	if p.ledger != nil {
 		plan.Ledger, plan.Pending = p.ledger, p.waiting
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,11 +31,7 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
 	}
-	c, err := config.Load(path, config.Options{
-		Dialects:       sinks.Dialects(),
-		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
-		DialectRetryAt: dialectRetryAt,
-	})
+	c, err := config.Load(path, configOptions())
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
 	}
@@ -53,6 +47,9 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
 		}
+		if err := checkKey(w); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
+		}
 		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
 		}
@@ -63,6 +60,17 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	return resolved, nil
 }
 
+// configOptions are the parts of the program that know what a configuration may say.
+func configOptions() config.Options {
+	return config.Options{
+		Dialects:       sinks.Dialects(),
+		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
+		DialectRetryAt: dialectRetryAt,
+		DialectAck:     dialectAck,
+		DialectTypes:   dialectTypes,
+	}
+}
+
 func dialectRetryAt(name string) []time.Duration {
 	if d, ok := sinks.LookupDialect(name); ok {
 		return d.RetryAt
@@ -70,17 +78,37 @@ func dialectRetryAt(name string) []time.Duration {
 	return nil
 }
 
+func dialectAck(name string) []string {
+	if d, ok := sinks.LookupDialect(name); ok {
+		return d.Ack
+	}
+	return nil
+}
+
+// dialectTypes are the streams' types that a word in a webhook's types stands for.
+func dialectTypes(name, word string, streams []string) []string {
+	d, ok := sinks.LookupDialect(name)
+	if !ok {
+		d, _ = sinks.LookupDialect(sinks.DefaultDialect)
+	}
+	return d.Types(word, streams)
+}
+
 // signs reports whether a dialect needs a sign key.
 func signs(dialect string) bool {
 	d, ok := sinks.LookupDialect(dialect)
-	return ok && d.Signed
+	return ok && d.NeedsKey()
 }
 
-// newSignKey makes a sign key: 32 random bytes as hex, whose text is the key.
-func newSignKey() jobs.Secret {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return jobs.Secret(hex.EncodeToString(b[:]))
+// fits reports whether a key has the form that the dialect's keys have.
+func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
+
+// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
+func checkKey(w jobs.Webhook) error {
+	if w.SignKey == "" {
+		return nil
+	}
+	return sinks.CheckKey(w.Dialect, w.SignKey)
 }
 
 // parts are what a configuration is made of, opened.
@@ -179,7 +207,7 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 	err := a.await(ctx, "a database", patience, func(ctx context.Context) (err error) {
 		did, err = jobs.Provisioning{
 			Ledger: p.ledger, Sources: p.streams, Origin: p.config.Path, Desired: p.config.Webhooks,
-			NewKey: newSignKey, Signs: signs,
+			NewKey: sinks.NewKey, Signs: signs, Fits: fits,
 		}.Run(ctx)
 		return err
 	})

@@ -37,6 +37,12 @@ type Options struct {
 	Dialects []string
 	// Schedule says what is wrong with a schedule in a time zone, in a line that quotes it.
 	Schedule func(spec, timezone string) error
+	// DialectAck gives the answers that a dialect accepts, as in jobs.Webhook.Ack, for webhooks without ack; nil:
+	// smarterbot's words.
+	DialectAck func(dialect string) []string
+	// DialectTypes gives those of the streams' types that a word in a webhook's types stands for; nil: the type of that
+	// name.
+	DialectTypes func(dialect, word string, streams []string) []string
 	// DialectRetryAt gives a dialect's own retry offsets, for webhooks without retry_at.
 	DialectRetryAt func(dialect string) []time.Duration
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -199,6 +200,65 @@ retention: 1d
 	}}
 	if diff := cmp.Diff(want, got, plain); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+// TestAcks: every form of the answer rule, as the ledger keeps it.
+func TestAcks(t *testing.T) {
+	o := options()
+	o.Dialects = append(o.Dialects, "userback")
+	o.DialectAck = func(dialect string) []string {
+		return map[string][]string{"smarterbot": {"success", "test"}, "userback": {"2xx"}}[dialect]
+	}
+	for text, want := range map[string][]string{
+		"":                                  {"success", "test"},
+		"dialect: userback":                 {"2xx"},
+		"ack: 2xx":                          {"2xx"},
+		"ack: [2xx]":                        {"2xx"},
+		"ack: gohighlevel":                  {"gohighlevel"},
+		"dialect: userback, ack: [ok, yes]": {"ok", "yes"},
+		"ack: {path: result.ok, equals: [true, 1, Yes]}": {`{"path":"result.ok","equals":["true","1","Yes"]}`},
+		"ack: {prefix: ['Stored '], path: a}":            {`{"path":"a","prefix":["Stored "]}`},
+	} {
+		c, err := Parse("c.yaml", []byte("source: sqlite:a\nwebhooks:\n  - {chatbot: x, url: 'https://a.example/', "+text+"}\n"), o)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if diff := cmp.Diff(want, c.Webhooks[0].Ack); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+		if err := jobs.CheckAck(c.Webhooks[0].Ack); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestTypesOfADialect: a word in types may stand for several types.
+func TestTypesOfADialect(t *testing.T) {
+	o := options()
+	o.DialectTypes = func(dialect, word string, streams []string) []string {
+		if dialect == "standard-webhooks" && word == "all" {
+			return streams
+		}
+		return slices.DeleteFunc(slices.Clone(streams), func(typ string) bool { return typ != word })
+	}
+	const text = `source: sqlite:a
+streams: [{type: note, table: notes}, {type: comment, table: comments}]
+webhooks:
+  - {id: a, chatbot: x, url: "https://a.example/", types: [all, note], dialect: standard-webhooks}
+  - {id: b, chatbot: x, url: "https://a.example/", types: [note]}
+`
+	c, err := Parse("c.yaml", []byte(text), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([][]string{{"comment", "note"}, {"note"}}, [][]string{c.Webhooks[0].Types, c.Webhooks[1].Types}); diff != "" {
+		t.Errorf("types (-want +got):\n%s", diff)
+	}
+	_, err = Parse("c.yaml", []byte(strings.Replace(text, "[note]", "[all]", 1)), o)
+	if err == nil || !strings.Contains(err.Error(), `there is no stream of type "all"`) {
+		t.Errorf("another dialect's word: %v", err)
 	}
 }
 

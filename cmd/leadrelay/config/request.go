@@ -54,18 +54,24 @@ func (v value) signKey() jobs.Secret {
 	return jobs.Secret(s)
 }
 
-// ack are the answers that acknowledge a record.
-func (v value) ack() []string {
+// ack are the answers that acknowledge a record, as jobs.Webhook.Ack has them.
+func (v value) ack(dialect string) []string {
 	if !v.given() {
-		return slices.Clone(defaultAck)
+		if v.d.opts.DialectAck == nil {
+			return slices.Clone(defaultAck)
+		}
+		return slices.Clone(v.d.opts.DialectAck(dialect))
 	}
-	const wanted = "a list of accepted words, such as [success], or 2xx"
-	if v.n.kind == scalar {
+	const wanted = "a list of accepted words, such as [success], or 2xx, gohighlevel, {path: result.ok, equals: [true]}"
+	switch v.n.kind {
+	case scalar:
 		s, settled := v.word(wanted)
-		if settled && s != jobs.Ack2xx {
+		if settled && !slices.Contains(jobs.AckPresets, s) {
 			v.fail("%s is a single value; write %s", v.show(), wanted)
 		}
 		return []string{s}
+	case mapping:
+		return v.ackRule()
 	}
 	items, _ := v.words(wanted, "an accepted word")
 	words := texts(items)
@@ -73,10 +79,49 @@ func (v value) ack() []string {
 	case v.n.kind != list:
 	case len(v.n.items) == 0:
 		v.fail("is empty, so nothing would be accepted; write %s", wanted)
-	case len(words) > 1 && slices.Contains(words, jobs.Ack2xx):
-		v.fail("2xx accepts any answer, so it stands alone")
+	case len(words) > 1:
+		for _, preset := range jobs.AckPresets {
+			if slices.Contains(words, preset) {
+				v.fail("%s is a rule of its own, so it stands alone", preset)
+			}
+		}
 	}
 	return words
+}
+
+// ackRule is the answer rule {path: result.ok, equals: [x], prefix: [y]}.
+func (v value) ackRule() []string {
+	f, ok := v.fields("webhooks[].ack")
+	if !ok {
+		return nil
+	}
+	var r jobs.AckRule
+	path, settled := f.at("path"), false
+	if path.require("write a member's name, or names with dots between, such as result.ok") {
+		r.Path, settled = path.word("a member's name, such as result.ok")
+	}
+	given := false
+	for key, into := range map[string]*[]string{"equals": &r.Equals, "prefix": &r.Prefix} {
+		at := f.at(key)
+		if !at.given() {
+			continue
+		}
+		given = true
+		items, _ := at.words("a list, such as [ok]", "a text")
+		if at.n.kind == list && len(at.n.items) == 0 {
+			at.fail("is empty; leave the key out")
+		}
+		*into = texts(items)
+	}
+	if !given {
+		v.fail("accepts nothing; give it equals: [VALUE, …] or prefix: [TEXT, …]")
+	}
+	if settled && given {
+		if err := (jobs.AckRule{Path: r.Path, Equals: []string{"x"}}).Check(); err != nil {
+			path.fail("%s is no path; write a member's name, or names with dots between, such as result.ok", path.show())
+		}
+	}
+	return r.Ack()
 }
 
 // reserved are the headers that are ours or the connection's, in canonical form.

@@ -20,9 +20,10 @@ var schema = map[string][]string{
 		"id", "chatbot", "url", "sign_key", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
 		"headers", "from", "description",
 	},
-	"push":  {"workers", "per_webhook"},
-	"http":  {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
-	"admin": {"listen"},
+	"webhooks[].ack": {"path", "equals", "prefix"},
+	"push":           {"workers", "per_webhook"},
+	"http":           {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
+	"admin":          {"listen"},
 }
 
 // elsewhere says where a key that is unknown in one mapping is known, "" where nowhere.

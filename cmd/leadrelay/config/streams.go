@@ -224,7 +224,9 @@ func (v value) fieldMap() ([]Field, []entry) {
 		return nil, nil
 	}
 	var all []Field
+	values, objects := map[string]bool{}, map[string]bool{}
 	for _, e := range names {
+		e.nested(values, objects)
 		field := Field{Name: e.name}
 		if e.n.kind == mapping {
 			f, _ := e.fields("streams[].fields.*")
@@ -237,6 +239,30 @@ func (v value) fieldMap() ([]Field, []entry) {
 		all = append(all, field)
 	}
 	return all, names
+}
+
+// nested says what is wrong with a name with dots, which is a member of an object: author.name. values and objects are
+// what the names before it are, and what they are within.
+func (e entry) nested(values, objects map[string]bool) {
+	taken := ""
+	if objects[e.name] {
+		taken = e.name
+	}
+	for i := range len(e.name) {
+		if e.name[i] == '.' {
+			objects[e.name[:i]] = true
+			if values[e.name[:i]] {
+				taken = e.name[:i]
+			}
+		}
+	}
+	values[e.name] = true
+	switch {
+	case slices.Contains(strings.Split(e.name, "."), ""):
+		e.key.fail("has an empty name beside a dot; write it as author.name")
+	case taken != "":
+		e.key.fail("%s is a value here and an object of further fields there; it can be one of them", quote(taken))
+	}
 }
 
 var (

@@ -89,13 +89,13 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 		w.URL = at.url(s.HTTP.AllowHTTP)
 	}
 	w.SignKey = f.at("sign_key").hidden().signKey()
-	w.Types = f.at("types").types(known)
 	w.Dialect, _ = f.at("dialect").oneOf(d.opts.Dialects, smarterbot, "dialect")
+	w.Types = f.at("types").types(known, w.Dialect)
 	w.Timezone = f.at("timezone").timezone(s.Timezone)
 	w.Schedule = f.at("schedule").schedule(s.Schedule, w.Timezone)
 	w.Immediate = f.at("immediate").bool(s.Immediate)
 	w.RetryAt = f.at("retry_at").retryAt(w.Dialect)
-	w.Ack = f.at("ack").ack()
+	w.Ack = f.at("ack").ack(w.Dialect)
 	w.Headers = f.at("headers").hidden().headers()
 	w.From = f.at("from").from()
 	w.Description, _ = f.at("description").text("a text")
@@ -138,7 +138,7 @@ func defaultID(chatbots []string) string {
 	return "chatbots-" + hex.EncodeToString(sum[:6])
 }
 
-func (v value) types(known types) []string {
+func (v value) types(known types, dialect string) []string {
 	if !v.given() {
 		return nil
 	}
@@ -147,8 +147,14 @@ func (v value) types(known types) []string {
 	if v.n.kind == list && len(v.n.items) == 0 {
 		v.fail("is empty; leave the key out for all types")
 	}
+	var all []string
 	for _, one := range items {
-		if !one.settled || !known.known || slices.Contains(known.names, one.word) {
+		meant := v.d.typesOf(dialect, one.word, known.names)
+		if !one.settled || !known.known || len(meant) == 0 {
+			meant = []string{one.word}
+		}
+		all = append(all, meant...)
+		if !one.settled || !known.known || meant[0] != one.word || slices.Contains(known.names, one.word) {
 			continue
 		}
 		instead := "write the type of one of the streams"
@@ -157,7 +163,19 @@ func (v value) types(known types) []string {
 		}
 		one.fail("there is no stream of type %s; %s", one.show(), instead)
 	}
-	return slices.Sorted(slices.Values(texts(items)))
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// typesOf are the streams' types that a word stands for in a dialect.
+func (d *decoder) typesOf(dialect, word string, streams []string) []string {
+	if d.opts.DialectTypes != nil {
+		return d.opts.DialectTypes(dialect, word, streams)
+	}
+	if slices.Contains(streams, word) {
+		return []string{word}
+	}
+	return nil
 }
 
 // retryAt are the offsets of retries from the first failure.
