@@ -91,7 +91,8 @@ create table deliveries (
 	last_error      text not null default '',
 	run             text not null default '',
 	lease           text not null default '',
-	word            text not null default ''
+	word            text not null default '',
+	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
 ) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
 -- What is due, what is leased; both hold open work only. And one index to find a row's deliveries.

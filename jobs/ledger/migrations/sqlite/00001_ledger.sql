@@ -93,7 +93,8 @@ create table deliveries (
 	last_error      text not null default '',
 	run             text not null default '',
 	lease           text not null default '',
-	word            text not null default ''
+	word            text not null default '',
+	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
 ) strict;
 
 -- What is due, what is leased; both hold open work only. And one index to find a row's deliveries.
