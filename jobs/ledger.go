@@ -115,11 +115,11 @@ type Claim struct {
 // Queue is the deliveries' way through the states.
 type Queue interface {
 	// Enter records new deliveries and moves the bookmark in one transaction. It reports, for each of e.Deliveries,
-	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved: nothing was done.
-
+	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved, or
+	// ErrLeaseLost where some are sending and the lease was reclaimed: nothing was done.
 	Enter(ctx context.Context, e Entries) ([]bool, error)
 	// Claim leases pending deliveries that are due, of active webhooks, oldest due first, sharing Limit fairly: each
-	// webhook that has something due gives up to its room before any gives more.
+	// webhook that has something due gives up to its room before any gives more. ErrLeaseLost: it was reclaimed.
 	Claim(ctx context.Context, c Claim) ([]Delivery, error)
 	// NextDue is when the next pending delivery of an active webhook (of these; nil: all) falls due; zero: none is
 	// pending.
