@@ -120,3 +120,24 @@ func TestDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// What names the place to go on from comes back from people.
+func FuzzParseAfter(f *testing.F) {
+	f.Add("1772366400000000.5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a")
+	f.Add("-1.{5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a}")
+	f.Add("9223372036854775808.x")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, after string) {
+		at, id, err := parseAfter(after)
+		if err != nil {
+			if !errors.Is(err, jobs.ErrNotFound) {
+				t.Errorf("%q: %v", after, err)
+			}
+			return
+		}
+		again, same, err := parseAfter(fmt.Sprintf("%d.%s", at.UnixMicro(), id))
+		if err != nil || !again.Equal(at) || same != id {
+			t.Errorf("%q gives %v %s, then %v %s, %v", after, at, id, again, same, err)
+		}
+	})
+}
