@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,9 +142,9 @@ func TestAcknowledgementReleasesSpent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Immediate = true }))
 		defer b.close()
-		down := true
+		var up atomic.Bool
 		b.crm.answer = func(a attempt) error {
-			if down {
+			if !up.Load() {
 				return refuse(a)
 			}
 			return nil
@@ -153,7 +154,7 @@ func TestAcknowledgementReleasesSpent(t *testing.T) {
 			time.Sleep(time.Hour)
 			b.leads.add("bot", 1) // fails three times by 1:03
 			time.Sleep(time.Hour)
-			down = false
+			up.Store(true)
 			b.leads.add("bot", 1)
 		}()
 		b.serve(3 * time.Hour)
