@@ -46,7 +46,12 @@ func backfillByHand(ctx context.Context, l Ledger, sources []Source, webhook str
 		rows += n
 		if n > 0 {
 			again := *sub
-			again.Backfill, again.Until, again.Since = "", sub.Start, since
+			if sub.Until != "" && sub.Since.Before(since) { // one is under way that takes in more
+				again.Since = sub.Since
+			} else {
+				again.Since = since
+			}
+			again.Backfill, again.Until = "", sub.Start
 			change.Subscriptions = append(change.Subscriptions, again)
 		}
 	}
