@@ -122,6 +122,10 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 		claimed, err = r.o.Ledger.Claim(ctx, Claim{Lease: lease, Webhooks: only, Each: queueLimit, Room: room, Limit: min(limit, claimAtMost)})
 		return err
 	})
+	if errors.Is(err, ErrLeaseLost) {
+		nudge(r.wake) // what was due still is
+		return 0, r.holder.replaced(ctx, lease)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("claim what is due: %w", err)
 	}

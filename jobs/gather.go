@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, e
 	}
 	*limit = fitLimit(len(page.Records), len(draft.entries))
 	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark})
-	if errors.Is(err, ErrBookmarkMoved) {
+	if errors.Is(err, ErrBookmarkMoved) || errors.Is(err, ErrLeaseLost) {
 		return true, nil
 	}
 	return err == nil && !page.Drained, err
@@ -234,7 +235,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// enter leases what there is room for, enters the draft, and hands what is new and leased to the workers.
+// enter leases what there is room for, enters the draft, and hands what is new and leased to the workers. Where it
+// returns ErrBookmarkMoved or ErrLeaseLost nothing was done, and the page can be read anew: there is another lease.
 func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 	e.Lease = r.holder.current()
 	e.Deliveries = d.entries
@@ -263,6 +265,9 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 	})
 	if err != nil {
 		r.pool.unreserve(places)
+		if errors.Is(err, ErrLeaseLost) {
+			return cmp.Or(r.holder.replaced(ctx, e.Lease), err)
+		}
 		if errors.Is(err, ErrBookmarkMoved) {
 			return err
 		}

@@ -22,10 +22,12 @@ type holder struct {
 	token   string
 	sure    time.Time     // the lease holds at least until then, by our monotonic clock
 	changed chan struct{} // closed when token or sure change
+
+	doubted chan struct{} // somebody heard that the lease is lost: look at once
 }
 
 func newHolder(l Leases, w *waiter, ttl time.Duration, log *slog.Logger) *holder {
-	return &holder{ledger: l, wait: w, ttl: ttl, log: log, changed: make(chan struct{})}
+	return &holder{ledger: l, wait: w, ttl: ttl, log: log, changed: make(chan struct{}), doubted: make(chan struct{}, 1)}
 }
 
 // take begins the lease; call it before anything else.
@@ -55,6 +57,7 @@ func (h *holder) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-h.doubted:
 		}
 		began, token := time.Now(), h.current()
 		attempt, cancel := context.WithTimeout(ctx, h.ttl/2)
@@ -85,7 +88,9 @@ func (h *holder) current() string {
 func (h *holder) holds(ctx context.Context, token string) bool {
 	for {
 		h.mu.Lock()
-		same, sure, changed := h.token == token, time.Now().Before(h.sure), h.changed
+		// The wall clock too: the monotonic one stands still while the machine sleeps, and the ledger's does not.
+		now := time.Now()
+		same, sure, changed := h.token == token, now.Before(h.sure) && now.Round(0).Before(h.sure.Round(0)), h.changed
 		h.mu.Unlock()
 		if !same || sure {
 			return same
@@ -94,6 +99,24 @@ func (h *holder) holds(ctx context.Context, token string) bool {
 		case <-changed:
 		case <-ctx.Done():
 			return false
+		}
+	}
+}
+
+// replaced waits until another lease is held than token, which the ledger no longer knows, or returns ctx's error.
+func (h *holder) replaced(ctx context.Context, token string) error {
+	for {
+		h.mu.Lock()
+		same, changed := h.token == token, h.changed
+		h.mu.Unlock()
+		if !same {
+			return nil
+		}
+		nudge(h.doubted)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
