@@ -14,7 +14,7 @@ const backfillsAtOnce = 4
 
 // backfillAll brings the open backfills of these runs' webhooks, and of immediate ones, to their ends.
 func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) error {
-	ro := r.webhooks()
+	ro, some := r.webhooks(), false
 	var g errgroup.Group
 	g.SetLimit(backfillsAtOnce)
 	for key, sub := range ro.subs {
@@ -25,6 +25,7 @@ func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun)
 		if !w.Immediate && !slices.ContainsFunc(runs, func(a *activeRun) bool { return a.includes(w, key.typ) }) {
 			continue
 		}
+		some = true
 		g.Go(func() (err error) {
 			defer r.contain("filling a webhook up", &err)
 			if err := r.backfill(ctx, src, *sub, w, runs); err != nil {
@@ -33,11 +34,17 @@ func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun)
 			return nil
 		})
 	}
-	return g.Wait()
+	err := g.Wait()
+	if some { // the cursors moved
+		_, refreshed := r.refresh(ctx)
+		err = errors.Join(err, refreshed)
+	}
+	return err
 }
 
-// backfill enters the rows that are older than the webhook, page by page behind a cursor of its own. Where another
-// process moved the cursor, that process goes on.
+// backfill enters the rows that are older than the webhook, page by page behind a cursor of its own. Where the cursor
+// was moved, by another process or by this one in an earlier run, it goes on from where the cursor is: whoever moved it
+// may be gone.
 func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *Webhook, runs []*activeRun) error {
 	limit := pageSize
 	for {
@@ -62,16 +69,22 @@ func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *
 		}
 		was := sub
 		err = r.enter(ctx, d, Entries{Type: sub.Type, Bookmark: page.Bookmark, Backfill: &was, Done: page.Drained})
-		if errors.Is(err, ErrBookmarkMoved) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrLeaseLost):
+		case errors.Is(err, ErrBookmarkMoved):
+			ro, err := r.refresh(ctx)
+			if err != nil {
+				return err
+			}
+			now := ro.subs[subscriber{sub.Webhook, sub.Type}]
+			if now == nil || now.Until == "" {
+				return nil
+			}
+			sub = *now
+		case err != nil || page.Drained:
 			return err
+		default:
+			sub.Backfill = page.Bookmark
 		}
-		if page.Drained {
-			_, err := r.refresh(ctx)
-			return err
-		}
-		sub.Backfill = page.Bookmark
 	}
 }
