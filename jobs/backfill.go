@@ -54,7 +54,7 @@ func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *
 		if err != nil {
 			return err
 		}
-		d, err := r.draft(r.webhooks(), page.Records, runs, &sub)
+		d, err := r.draft(r.webhooks(), page.Records, runs, r.firesSeen(), &sub)
 		if err != nil {
 			return err
 		}

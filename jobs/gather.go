@@ -48,11 +48,12 @@ func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, e
 	if len(page.Records) == 0 && page.Bookmark == st.Bookmark {
 		return false, nil
 	}
+	seen := r.firesSeen() // before runs are asked for: a fire that neither knows of would put records off to the next
 	runs, err := r.gathering(ctx)
 	if err != nil {
 		return false, err
 	}
-	draft, err := r.draft(ro, page.Records, runs, nil)
+	draft, err := r.draft(ro, page.Records, runs, seen, nil)
 	if err != nil {
 		return false, err
 	}
@@ -141,15 +142,17 @@ type draft struct {
 	entries []Delivery
 	jobs    []job          // by entry; an empty body where it is not to be pushed now
 	wanted  map[string]int // places wanted, by webhook
+	seen    map[string]time.Time
 }
 
 func (d *draft) allRejected() bool {
 	return len(d.entries) > 0 && !slices.ContainsFunc(d.entries, func(e Delivery) bool { return e.Reason != Rejected })
 }
 
-// draft says what these records give each webhook that wants them; only: the one webhook of a backfill.
-func (r *Runner) draft(ro *roster, records []Record, runs []*activeRun, only *Subscription) (*draft, error) {
-	d := &draft{wanted: map[string]int{}}
+// draft says what these records give each webhook that wants them; only: the one webhook of a backfill. seen are the
+// last fires, by schedule key, from before runs were looked up.
+func (r *Runner) draft(ro *roster, records []Record, runs []*activeRun, seen map[string]time.Time, only *Subscription) (*draft, error) {
+	d := &draft{wanted: map[string]int{}, seen: seen}
 	now := r.o.Ledger.Now()
 	for i := range records {
 		rec := &records[i]
@@ -212,7 +215,7 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 			return
 		}
 	default:
-		e.NextAt = later(r.nextFire(w), e.NotBefore)
+		e.NextAt = later(r.nextFire(w, d.seen, now), e.NotBefore)
 	}
 	if e.State == Dead && run != nil {
 		e.Run = run.ID

@@ -268,17 +268,21 @@ func (r *Runner) webhooks() *roster {
 	return r.roster
 }
 
-// nextFire is when w's schedule fires next, after the last fire that was seen to: a fire that is due and not seen to
-// yet counts as the next, so that a record read just then does not wait for the one after.
-func (r *Runner) nextFire(w *Webhook) time.Time {
-	now := r.o.Ledger.Now()
+// firesSeen are the last fires that were seen to, by schedule key.
+func (r *Runner) firesSeen() map[string]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.roster.schedules[w.ID]
+	return maps.Clone(r.lastFire)
+}
+
+// nextFire is when w's schedule fires next, after the last of the fires that were seen: one that is due and was not
+// seen yet counts as the next, so that a record read just then does not wait for the one after.
+func (r *Runner) nextFire(w *Webhook, seen map[string]time.Time, now time.Time) time.Time {
+	s := r.webhooks().schedules[w.ID]
 	if s == nil { // w is of an older roster
 		return now
 	}
-	last, ok := r.lastFire[s.Key()]
+	last, ok := seen[s.Key()]
 	if !ok {
 		last = now
 	}
@@ -287,9 +291,7 @@ func (r *Runner) nextFire(w *Webhook) time.Time {
 
 // fireAfter is when w's schedule fires next after now.
 func (r *Runner) fireAfter(w *Webhook, now time.Time) time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s := r.roster.schedules[w.ID]; s != nil {
+	if s := r.webhooks().schedules[w.ID]; s != nil {
 		return s.Next(now)
 	}
 	return now.Add(unreadable)
