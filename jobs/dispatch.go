@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -16,16 +17,12 @@ const (
 // dispatchAll starts runs when schedules fire and claims what is due for all webhooks, until ctx ends. An error that
 // waiting does not mend is said, once while it stays the same, and tried again.
 func (r *Runner) dispatchAll(ctx context.Context) error {
-	said := ""
 	for {
 		err := r.dispatch(ctx, nil, r.fire)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err.Error() != said {
-			said = err.Error()
-			r.log.Error("dispatching failed; trying again", "error", err)
-		}
+		r.sayOnce("dispatching failed; trying again", "", err)
 		rest(ctx, time.Second)
 	}
 }
@@ -132,9 +129,7 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 	if len(claimed) == 0 {
 		return 0, nil
 	}
-	if err := r.refreshFor(ctx, claimed); err != nil {
-		return 0, err
-	}
+	r.refreshFor(ctx, claimed)
 	byType := map[string][]Delivery{}
 	places := map[string]int{}
 	for _, d := range claimed {
@@ -151,22 +146,20 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 	return len(claimed), nil
 }
 
-// refreshFor reads the webhooks anew where a claim names one that is not known here.
-func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) error {
+// refreshFor reads the webhooks anew where a claim names one that is not known here. Where they cannot be read, what
+// was claimed for it is put back.
+func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 	ro := r.webhooks()
-	for _, d := range claimed {
-		if ro.byID[d.Webhook] == nil {
-			_, err := r.refresh(ctx)
-			return err
-		}
+	if slices.ContainsFunc(claimed, func(d Delivery) bool { return ro.byID[d.Webhook] == nil }) {
+		_, err := r.refresh(ctx)
+		r.sayOnce("the webhooks could not be read", "", err)
 	}
-	return nil
 }
 
 // load reads the rows of claimed deliveries of one type again and hands them on. It takes what it puts from places.
 func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, places map[string]int) {
 	ro, now := r.webhooks(), r.o.Ledger.Now()
-	records, err := r.again(ctx, typ, deliveries)
+	records, err := r.reread(ctx, typ, deliveries)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.log.Error("rows could not be read again; trying later", "stream", typ, "records", len(deliveries), "error", err)
@@ -198,8 +191,8 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 	r.pool.put(ready)
 }
 
-// again reads rows by key, by row. A type that no source has any more is an error.
-func (r *Runner) again(ctx context.Context, typ string, deliveries []Delivery) (map[string]*Record, error) {
+// reread reads rows by key, by row. A type that no source has any more is an error.
+func (r *Runner) reread(ctx context.Context, typ string, deliveries []Delivery) (map[string]*Record, error) {
 	src := r.sources[typ]
 	if src == nil {
 		return nil, errors.New("the configuration has no such stream")
@@ -215,9 +208,10 @@ func (r *Runner) again(ctx context.Context, typ string, deliveries []Delivery) (
 	records := make(map[string]*Record, len(rows))
 	for len(rows) > 0 {
 		n := min(len(rows), pageSize)
-		page, err := r.read(ctx, func(ctx context.Context) (Page, error) {
-			found, err := src.Read(ctx, rows[:n])
-			return Page{Records: found}, err
+		page, err := r.read(ctx, func(ctx context.Context) (page Page, err error) {
+			defer r.contain("reading rows again", &err)
+			page.Records, err = src.Read(ctx, rows[:n])
+			return page, err
 		})
 		if err != nil {
 			return nil, err

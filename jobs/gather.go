@@ -19,8 +19,12 @@ func (e *StoppedError) Error() string { return fmt.Sprintf("stream %s is stopped
 // stream take turns.
 func (r *Runner) gather(ctx context.Context, src Source) error {
 	turn := r.turns[src.Type()]
-	turn.Lock()
-	defer turn.Unlock()
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	limit := pageSize
 	for {
 		more, err := r.page(ctx, src, &limit)
@@ -224,7 +228,9 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 	d.jobs = append(d.jobs, job{})
 }
 
-func (r *Runner) encode(w *Webhook, rec *Record, created time.Time) ([]byte, error) {
+// encode gives a record's body. A panic is an error like others: it must not keep the records behind it.
+func (r *Runner) encode(w *Webhook, rec *Record, created time.Time) (body []byte, err error) {
+	defer r.contain("encoding a record", &err)
 	if rec.Err != nil {
 		return nil, rec.Err
 	}

@@ -43,17 +43,17 @@ type Runner struct {
 	pool    *pool
 	settler *settler
 	sources map[string]Source
-	turns   map[string]*sync.Mutex // by type: one scan of a stream at a time
-	wake    chan struct{}          // something fell due, or may have
-	moved   chan struct{}          // outcomes were settled
-	beat    *beat                  // of the dispatcher
-	claims  sync.Mutex             // held from a claim until what it gave is with the workers
+	turns   map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
+	wake    chan struct{}            // something fell due, or may have
+	moved   chan struct{}            // outcomes were settled
+	beat    *beat                    // of the dispatcher
+	claims  sync.Mutex               // held from a claim until what it gave is with the workers
 
 	mu       sync.Mutex
 	roster   *roster
 	lastFire map[string]time.Time // by schedule key: the last fire that this process has seen to
 	runs     []*activeRun         // that this process gathers for
-	said     map[string]string    // by what was being read: the error that was logged last
+	said     map[string]said      // by what was being done
 	serving  bool
 	chores   sync.WaitGroup // gathers under way
 }
@@ -77,16 +77,16 @@ func NewRunner(o Options) *Runner {
 	r := &Runner{
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
-		sources: map[string]Source{}, turns: map[string]*sync.Mutex{},
+		sources: map[string]Source{}, turns: map[string]chan struct{}{},
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(),
-		lastFire: map[string]time.Time{}, said: map[string]string{},
+		lastFire: map[string]time.Time{}, said: map[string]said{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
-	r.settler = newSettler(o.Ledger, r.wait, r.settled, func(err error) { r.log.Error("outcomes could not be recorded; trying again", "error", err) })
+	r.settler = newSettler(o.Ledger, r.wait, r.settled, r.notSettled)
 	for _, s := range o.Sources {
 		r.sources[s.Type()] = s
-		r.turns[s.Type()] = &sync.Mutex{}
+		r.turns[s.Type()] = make(chan struct{}, 1)
 	}
 	return r
 }
@@ -226,6 +226,15 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead }) {
 		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due
 	}
+}
+
+// notSettled says that outcomes were not recorded, and are tried again or (lost of them) given up.
+func (r *Runner) notSettled(err error, lost int) {
+	if lost > 0 {
+		r.log.Error("stopped before all outcomes were recorded; these records are sent again", "records", lost, "error", err)
+		return
+	}
+	r.sayOnce("outcomes could not be recorded; trying again", "", err)
 }
 
 // nudge leaves one token in c.

@@ -42,7 +42,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		go func() {
 			dispatched <- r.dispatch(dispatching, webhooks, func(context.Context) error { return nil })
 		}()
-		gathering = r.gatherFor(ctx, r.begin([]Run{run}), []string{run.ID})
+		gathering = r.gatherFor(ctx, r.begin([]Run{run})[0])
 		err = r.await(ctx, &run, webhooks, noWait, progress, dispatched)
 		stop()
 		<-dispatched

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 )
 
 // An activeRun is a run whose pages are being read.
@@ -87,34 +86,86 @@ func (r *Runner) begin(runs []Run) []*activeRun {
 	return begun
 }
 
-func (r *Runner) end(runs []*activeRun) {
+func (r *Runner) end(run *activeRun) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.runs = slices.DeleteFunc(r.runs, func(a *activeRun) bool { return slices.Contains(runs, a) })
+	r.runs = slices.DeleteFunc(r.runs, func(a *activeRun) bool { return a == run })
 }
 
-// gatherFor reads all streams, and the backfills of these runs' webhooks, to their ends. mine are the runs whose
-// gathering this process then declares done. A stream that fails does not keep the others.
-func (r *Runner) gatherFor(ctx context.Context, runs []*activeRun, mine []string) (err error) {
-	defer r.end(runs)
-	defer r.contain("gathering", &err)
-	errs := make([]error, len(r.o.Sources))
-	var g errgroup.Group
-	for i, src := range r.o.Sources {
-		g.Go(func() error {
-			errs[i] = r.gatherStream(ctx, src, runs)
-			return nil
-		})
+// A failure is a stream that could not be read to its end.
+type failure struct {
+	source Source
+	err    error
+}
+
+// gatherFor reads all streams, and the backfills of this run's webhooks, to their ends, and says so in the ledger.
+func (r *Runner) gatherFor(ctx context.Context, run *activeRun) error {
+	return r.finish(ctx, run, true, r.gatherAll(ctx, r.o.Sources, []*activeRun{run}))
+}
+
+// gatherAll reads streams, and the backfills of these runs' webhooks, to their ends. A stream that fails does not keep
+// the others.
+func (r *Runner) gatherAll(ctx context.Context, streams []Source, runs []*activeRun) []failure {
+	errs := make([]error, len(streams))
+	var scans sync.WaitGroup
+	for i, src := range streams {
+		scans.Go(func() { errs[i] = r.gatherStream(ctx, src, runs) })
 	}
-	_ = g.Wait()
+	scans.Wait()
+	var failed []failure
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, failure{streams[i], err})
+		}
+	}
+	return failed
+}
+
+// finish reads streams that failed again for as long as the run has time, and then declares it gathered where it is
+// mine, this process's to declare. When ctx ends it stays gathering: another process takes it over.
+func (r *Runner) finish(ctx context.Context, run *activeRun, mine bool, failed []failure) error {
+	defer r.end(run)
+	for ctx.Err() == nil {
+		again := r.again(run, failed)
+		if len(again) == 0 {
+			break
+		}
+		r.sayOnce("gathering failed; trying again", "", joined(failed))
+		rest(ctx, unreadable)
+		failed = r.gatherAll(ctx, again, []*activeRun{run})
+	}
 	if ctx.Err() != nil {
-		return ctx.Err() // the runs stay gathering: another process takes them over
+		return ctx.Err()
 	}
-	for _, id := range mine {
-		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error { return r.o.Ledger.GatherDone(ctx, id) })
-		errs = append(errs, err)
+	err := joined(failed)
+	if mine {
+		err = errors.Join(err, r.wait.do(ctx, "the ledger", func(ctx context.Context) error { return r.o.Ledger.GatherDone(ctx, run.ID) }))
 	}
 	nudge(r.moved)
+	return err
+}
+
+// again are the streams of these that a run reads again soon, lest their rows wait for its next fire, which may be a
+// day away: those that are not stopped, which people must see to, while the next fire is not near.
+func (r *Runner) again(run *activeRun, failed []failure) (streams []Source) {
+	f := r.webhooks().fires[run.Schedule]
+	now := r.o.Ledger.Now()
+	if run.Kind != Scheduled || f == nil || f.schedule.Next(run.FireAt).Before(now.Add(2*unreadable)) {
+		return nil
+	}
+	for _, one := range failed {
+		if _, stopped := errors.AsType[*StoppedError](one.err); !stopped {
+			streams = append(streams, one.source)
+		}
+	}
+	return streams
+}
+
+func joined(failed []failure) error {
+	errs := make([]error, len(failed))
+	for i, one := range failed {
+		errs[i] = one.err
+	}
 	return errors.Join(errs...)
 }
 

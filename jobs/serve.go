@@ -14,6 +14,7 @@ func (r *Runner) fire(ctx context.Context) error {
 	ro, now := r.webhooks(), r.o.Ledger.Now()
 	var started []Run
 	var mine []string
+	defer func() { r.gatherInBackground(ctx, started, mine) }() // for those that began, whether or not another could
 	for _, key := range slices.Sorted(maps.Keys(ro.fires)) {
 		f := ro.fires[key]
 		last, err := r.seenTo(ctx, key)
@@ -48,17 +49,24 @@ func (r *Runner) fire(ctx context.Context) error {
 			started = append(started, run)
 		}
 	}
-	r.gatherInBackground(ctx, started, mine)
 	return nil
 }
 
-// gatherInBackground reads for runs until they are read, without keeping the dispatcher.
+// gatherInBackground reads for runs until they are read, without keeping the dispatcher. mine are those that this
+// process then declares gathered.
 func (r *Runner) gatherInBackground(ctx context.Context, runs []Run, mine []string) {
 	begun := r.begin(runs)
 	if len(begun) == 0 {
 		return
 	}
-	r.chores.Go(func() { r.sayOnce("run", r.gatherFor(ctx, begun, mine)) })
+	r.chores.Go(func() {
+		failed := r.gatherAll(ctx, r.o.Sources, begun)
+		for _, run := range begun {
+			r.chores.Go(func() {
+				r.sayOnce("gathering failed", "", r.finish(ctx, run, slices.Contains(mine, run.ID), failed))
+			})
+		}
+	})
 }
 
 // seenTo is a schedule's last fire.
@@ -96,7 +104,7 @@ func (r *Runner) isGathering(key string) bool {
 func (r *Runner) follow(ctx context.Context, src Source) error {
 	for {
 		if r.webhooks().immediate {
-			r.sayOnce(src.Type(), r.gatherStream(ctx, src, nil))
+			r.sayOnce("gathering failed", src.Type(), r.gatherStream(ctx, src, nil))
 			if err := src.Wait(ctx, r.o.SourcePoll); err == nil {
 				continue
 			} else if ctx.Err() == nil {
@@ -133,8 +141,8 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 			r.gatherInBackground(ctx, orphans, ids)
 			return r.o.Ledger.EndRuns(ctx)
 		})
-		if err != nil && ctx.Err() == nil {
-			r.log.Error("housekeeping failed; trying again", "error", err)
+		if !errors.Is(err, ErrLeaseLost) { // whose keeper says so
+			r.sayOnce("housekeeping failed; trying again", "", err)
 		}
 		if r.o.Retention > 0 && time.Since(pruned) > pruneEvery && err == nil {
 			pruned = time.Now()
@@ -167,8 +175,15 @@ func (r *Runner) noticeChanges(ctx context.Context) {
 	nudge(r.wake)
 }
 
-// sayOnce logs why gathering something failed, once while the reason stays the same.
-func (r *Runner) sayOnce(what string, err error) {
+// A said is an error that was logged, and when.
+type said struct {
+	text string
+	at   time.Time
+}
+
+// sayOnce logs what failed (of which stream or run), once an hour while the reason stays the same. Without an error it
+// is over: the next one is said at once.
+func (r *Runner) sayOnce(what, of string, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -176,11 +191,15 @@ func (r *Runner) sayOnce(what string, err error) {
 	if err != nil {
 		text = err.Error()
 	}
+	key := what + " " + of
 	r.mu.Lock()
-	said := r.said[what]
-	r.said[what] = text
+	last := r.said[key]
+	say := text != "" && (text != last.text || time.Since(last.at) >= time.Hour)
+	if say || text == "" {
+		r.said[key] = said{text, time.Now()}
+	}
 	r.mu.Unlock()
-	if text != "" && text != said {
-		r.log.Error("gathering failed", "error", text)
+	if say {
+		r.log.Error(what, "error", text)
 	}
 }

@@ -18,11 +18,11 @@ type settler struct {
 	in      chan Outcome
 	open    atomic.Int64                       // outcomes handed over and not settled yet
 	settled func(batch []Outcome, held []bool) // after each batch
-	failed  func(error)                        // an error that waiting does not mend
+	failed  func(err error, lost int)          // an error that waiting does not mend; lost: outcomes given up because of it
 	beat    *beat
 }
 
-func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error)) *settler {
+func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error, int)) *settler {
 	return &settler{ledger: l, wait: w, in: make(chan Outcome, settleBatch), settled: settled, failed: failed, beat: newBeat()}
 }
 
@@ -89,11 +89,11 @@ func (s *settler) settle(ctx context.Context, batch []Outcome) {
 			s.settled(batch, held)
 			return
 		}
-		s.failed(err)
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
+			s.failed(err, len(batch))
 			return
-		case <-time.After(5 * time.Second):
 		}
+		s.failed(err, 0)
+		rest(ctx, 5*time.Second)
 	}
 }
