@@ -129,18 +129,25 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 		workers.Go(func() { r.work(pushing) })
 	}
 
+	// The time to stop in begins when stopping does: body, and then the workers, may be waiting for a ledger that is
+	// away to take what they have to record.
+	var grace, last *time.Timer
+	stopping := sync.OnceFunc(func() {
+		grace, last = time.AfterFunc(r.o.Grace, callOff), time.AfterFunc(2*r.o.Grace, abandon)
+	})
+	defer context.AfterFunc(ctx, stopping)()
+
 	err := body(ctx)
 
-	r.pool.close()                              // take no more,
-	grace := time.AfterFunc(r.o.Grace, callOff) // wait for what is in flight, at most the grace,
-	workers.Wait()                              // then call it off, and still wait;
-	grace.Stop()                                //
-	last := time.AfterFunc(r.o.Grace, abandon)  // and record what was answered.
+	r.pool.close() // take no more,
+	stopping()     // wait for what is in flight, at most the grace,
+	workers.Wait() // then call it off, and still wait;
 	close(r.settler.in)
-	settling.Wait()
+	settling.Wait() // and record what was answered, at most as long again.
 	if drop := r.o.Ledger.DropLease(recording, r.holder.current()); drop != nil && err == nil {
 		err = fmt.Errorf("drop the lease: %w", drop)
 	}
+	grace.Stop()
 	last.Stop()
 	abandon()
 	keeper.Wait()
