@@ -190,6 +190,8 @@ type Runs interface {
 	StartRun(ctx context.Context, s RunStart) (run Run, mine bool, err error)
 	// Run returns one run, or ErrNotFound.
 	Run(ctx context.Context, id string) (Run, error)
+	// Sending counts a run's records that some process is sending.
+	Sending(ctx context.Context, id string) (int, error)
 	// Gathering returns the runs whose pages are still being read under a lease that holds: rows that any process
 	// reads meanwhile for a webhook of theirs belong to them. Webhooks, Types and Chatbots are those of the start.
 	Gathering(ctx context.Context) ([]Run, error)

@@ -36,15 +36,19 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		if err != nil {
 			return fmt.Errorf("start the run: %w", err)
 		}
-		dispatching, stop := context.WithCancel(ctx)
-		defer stop()
-		dispatched := make(chan error, 1)
+		working, stop := context.WithCancel(ctx)
+		dispatched, gathered := make(chan error, 1), make(chan struct{})
 		go func() {
-			dispatched <- r.dispatch(dispatching, webhooks, func(context.Context) error { return nil })
+			dispatched <- r.dispatch(working, webhooks, func(context.Context) error { return nil })
 		}()
-		gathering = r.gatherFor(ctx, r.begin([]Run{run})[0])
-		err = r.await(ctx, &run, webhooks, noWait, progress, dispatched)
+		begun := r.begin([]Run{run})[0]
+		go func() {
+			defer close(gathered)
+			gathering = r.gatherFor(working, begun)
+		}()
+		err = r.await(ctx, &run, webhooks, noWait, progress, gathered, dispatched)
 		stop()
+		<-gathered
 		<-dispatched
 		return err
 	})
@@ -96,24 +100,31 @@ func (r *Runner) inScope(ctx context.Context, scope Scope) ([]string, error) {
 	return ids, nil
 }
 
-// await returns when nothing of the run is under way, or with noWait when nothing is left to be attempted now.
-func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait bool, progress func(Run), dispatched chan error) error {
-	looked, moved := time.Now(), time.Now()
+// await returns when the run is gathered and nothing of it is under way, or with noWait when nothing of it is left to
+// be attempted now.
+func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait bool, progress func(Run), gathered <-chan struct{}, dispatched chan error) error {
+	looked := time.Now()
 	for {
-		rested, none, err := r.atRest(ctx, webhooks)
-		if err != nil {
-			return err
+		read := false // before the run is looked at, so that its counts are complete
+		select {
+		case <-gathered:
+			read = true
+		default:
 		}
-		if !rested || !none {
-			moved = time.Now()
-		}
-		if time.Since(looked) > r.o.LeaseTTL/2 { // another process that took a retry of this run may have died
-			looked = time.Now()
-			if _, err := r.o.Ledger.Reclaim(ctx); err != nil && !r.o.Unavailable(err) {
-				return fmt.Errorf("reclaim dead leases: %w", err)
+		rested := false
+		if noWait && read {
+			var err error
+			if rested, err = r.atRest(ctx, run.ID, webhooks); err != nil {
+				return err
 			}
 		}
-		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		if time.Since(looked) > r.o.LeaseTTL/2 {
+			looked = time.Now()
+			if err := r.lookAfter(ctx); err != nil {
+				return err
+			}
+		}
+		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
 			now, err := r.o.Ledger.Run(ctx, run.ID)
 			if err == nil {
 				*run = now
@@ -126,11 +137,12 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 		if progress != nil {
 			progress(*run)
 		}
-		if run.UnderWay() <= 0 || noWait && rested {
+		if read && (run.UnderWay() <= 0 || !run.EndedAt.IsZero() || rested) {
 			return nil
 		}
-		if time.Since(moved) > 2*r.o.LeaseTTL { // what is left of it is held back: its webhook was disabled meanwhile
-			return nil
+		unread, pause := gathered, 250*time.Millisecond
+		if read {
+			unread, pause = nil, 50*time.Millisecond
 		}
 		select {
 		case <-ctx.Done():
@@ -138,25 +150,41 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 		case err := <-dispatched:
 			dispatched <- err
 			return err
+		case <-unread:
 		case <-r.moved:
-			rest(ctx, 50*time.Millisecond)
+			rest(ctx, pause)
 		case <-time.After(r.o.Poll):
 		}
 	}
 }
 
-// atRest reports whether nothing is due, queued, under way or waiting to be recorded; none: nor pending for later.
-func (r *Runner) atRest(ctx context.Context, webhooks []string) (rested, none bool, err error) {
+// lookAfter does what a daemon does for runs: another process that took a retry of this one may have died, and of what
+// is left all may be held back, its webhook being disabled meanwhile.
+func (r *Runner) lookAfter(ctx context.Context) error {
+	_, err := r.o.Ledger.Reclaim(ctx)
+	if err == nil {
+		err = r.o.Ledger.EndRuns(ctx)
+	}
+	if err != nil && !r.o.Unavailable(err) {
+		return fmt.Errorf("look after the runs: %w", err)
+	}
+	return nil
+}
+
+// atRest reports whether nothing of the run is due, queued, under way (in any process) or waiting to be recorded.
+func (r *Runner) atRest(ctx context.Context, run string, webhooks []string) (rested bool, err error) {
 	r.claims.Lock()
 	defer r.claims.Unlock()
 	var due time.Time
+	var sending int
 	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
-		due, err = r.o.Ledger.NextDue(ctx, webhooks)
+		if due, err = r.o.Ledger.NextDue(ctx, webhooks); err == nil {
+			sending, err = r.o.Ledger.Sending(ctx, run)
+		}
 		return err
 	})
 	if err != nil {
-		return false, false, fmt.Errorf("next due delivery: %w", err)
+		return false, fmt.Errorf("what is left to be attempted now: %w", err)
 	}
-	rested = (due.IsZero() || due.After(r.o.Ledger.Now())) && r.pool.idle() && r.settler.open.Load() == 0
-	return rested, due.IsZero(), nil
+	return sending == 0 && (due.IsZero() || due.After(r.o.Ledger.Now())) && r.pool.idle() && r.settler.open.Load() == 0, nil
 }

@@ -43,6 +43,7 @@ var (
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (schedule, fire_at) do nothing`)
 	sqlRun       = sqlText(`select ` + runColumns + ` from runs where id = $1`)
+	sqlSendingOf = sqlText(`select count(*) from deliveries where state = 'sending' and run = $1`)
 	sqlGathering = sqlText(`
 		select ` + runColumns + ` from runs
 		where ended_at is null and gathering and lease in (select token from leases where expires_at > $1) order by id`)
@@ -263,6 +264,12 @@ func (l *Ledger) Run(ctx context.Context, id string) (jobs.Run, error) {
 		return err
 	})
 	return r, err
+}
+
+// Sending counts a run's records that some process is sending.
+func (l *Ledger) Sending(ctx context.Context, id string) (n int, err error) {
+	err = l.view("what is under way of run "+id, func(t *tx) error { return t.one(ctx, sqlSendingOf, []any{id}, &n) })
+	return n, err
 }
 
 // Gathering returns the runs whose pages are being read under a lease that holds.
