@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // under -race a check of the model takes half a second
-		if err := f.Value.Set("25"); err != nil {
+		if err := f.Value.Set("15"); err != nil {
 			panic(err)
 		}
 	}
