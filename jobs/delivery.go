@@ -30,6 +30,7 @@ const (
 	Expired   Reason = "expired"   // give_up_after has passed
 	Withdrawn Reason = "withdrawn" // its row is gone from the source
 	Rejected  Reason = "rejected"  // it cannot be encoded
+	Removed   Reason = "removed"   // its webhook was removed
 )
 
 // A Delivery is one record owed to one webhook. It holds keys, times and outcomes, never the record's content.

@@ -90,6 +90,9 @@ type Registry interface {
 	// ErrBookmarkMoved where the generation or a version is no longer the one that c names. A webhook that becomes
 	// active again has the time it stood still added to its deliveries' FirstFailedAt, and what is due is due.
 	ChangeWebhooks(ctx context.Context, c Change) error
+	// RemoveWebhook forgets a webhook and its secrets, as a change of c's generation and versions. What it is owed is
+	// dead, Removed, and counted; its deliveries' keys stay.
+	RemoveWebhook(ctx context.Context, c Change, id string) (undelivered int, err error)
 }
 
 // Entries are what one page of a source gave.

@@ -20,7 +20,7 @@ type roster struct {
 
 type subscriber struct{ webhook, typ string }
 
-// fires are one schedule and the webhooks that follow it; disabled ones do not.
+// fires are one schedule and the webhooks that follow it: held and disabled ones too, since they still gather.
 type fires struct {
 	schedule *Schedule
 	webhooks []string
@@ -63,9 +63,6 @@ func newRoster(set Registered) (*roster, error) {
 			parsed[spec] = s
 		}
 		r.schedules[w.ID] = s
-		if w.State == Disabled {
-			continue
-		}
 		f := r.fires[s.Key()]
 		if f == nil {
 			f = &fires{schedule: s}

@@ -50,7 +50,7 @@ func parseTime(text string) (time.Time, error) {
 }
 
 func (a *app) backfill(ctx context.Context, webhook string, since time.Time, dryRun bool) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams")
+	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (a *app) check(ctx context.Context) error {
 
 // ledger looks whether the ledger can be opened; it makes none.
 func (c *checkup) ledger(ctx context.Context) {
-	l, err := ledger.Open(ctx, c.config.Ledger.Reveal(), ledger.Options{})
+	l, err := c.app.openLedger(ctx, c.config)
 	switch {
 	case errors.Is(err, ledger.ErrNoLedger):
 		path, file := strings.CutPrefix(c.config.Ledger.Reveal(), "sqlite:")
@@ -98,7 +98,7 @@ func (c *checkup) ledger(ctx context.Context) {
 		}
 		c.say("ok", "ledger: not there yet; serve or run-now makes it")
 	case err != nil:
-		c.say(sources.LevelError, "ledger: %v", c.app.ledgerError(err))
+		c.say(sources.LevelError, "ledger: %v", err)
 	default:
 		c.say("ok", "ledger: opened")
 		if err := l.Close(); err != nil {

@@ -63,7 +63,7 @@ type deliveryItem struct {
 }
 
 func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
-	c, err := a.loadConfig("ledger")
+	c, err := a.loadConfig("ledger", "secrets_key_file")
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ type (
 )
 
 func (a *app) status(ctx context.Context) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams")
+	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
 	}

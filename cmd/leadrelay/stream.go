@@ -35,7 +35,7 @@ func newStreamCommand(a *app) *cobra.Command {
 }
 
 func (a *app) streamList(ctx context.Context) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams")
+	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ type resettable interface {
 }
 
 func (a *app) streamReset(ctx context.Context, typ, to string) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams")
+	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,10 @@ func newWebhookCommand(a *app) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, args []string) error { return a.webhookShow(cmd.Context(), args[0], reveal) },
 	}
 	show.Flags().BoolVar(&reveal, "reveal", false, "print the URL, the sign key and the headers in full")
-	cmd.AddCommand(show)
+	cmd.AddCommand(show, newWebhookAddCommand(a), newWebhookSetCommand(a),
+		newWebhookStateCommand(a, "enable", "Let a disabled webhook run again", jobs.Active),
+		newWebhookStateCommand(a, "disable", "Stop a webhook; it still gathers, and sends nothing", jobs.Disabled),
+		newWebhookRemoveCommand(a), newWebhookRotateCommand(a))
 	return cmd
 }
 
@@ -81,7 +84,7 @@ func detail(w *jobs.Webhook, reveal bool) webhookDetail {
 }
 
 func (a *app) registered(ctx context.Context) (set jobs.Registered, err error) {
-	c, err := a.loadConfig("ledger")
+	c, err := a.loadConfig("ledger", "secrets_key_file")
 	if err != nil {
 		return set, err
 	}
@@ -126,7 +129,11 @@ func (a *app) webhookShow(ctx context.Context, id string, reveal bool) error {
 	if i < 0 {
 		return usageErrorf("webhook %s: %w", id, jobs.ErrNotFound)
 	}
-	d := detail(&set.Webhooks[i], reveal)
+	return a.printWebhook(&set.Webhooks[i], reveal)
+}
+
+func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
+	d := detail(w, reveal)
 	if a.json {
 		return a.printJSON(d)
 	}

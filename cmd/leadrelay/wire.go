@@ -141,13 +141,10 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 		a.log.Warn("a default stream is left out", "error", err)
 	}
 	err = a.await(ctx, "the ledger", patience, func(ctx context.Context) (err error) {
-		p.ledger, err = ledger.Open(ctx, c.Ledger.Reveal(), ledger.Options{Create: true})
+		p.ledger, err = a.createLedger(ctx, c)
 		return err
 	})
-	if err != nil {
-		return p, a.ledgerError(err)
-	}
-	return p, nil
+	return p, err
 }
 
 // openSource opens the source and its streams. Of the two default streams one may be without its table.
@@ -285,11 +282,38 @@ func streamConfig(s config.Stream) sources.Config {
 
 // openLedger opens a ledger that is there, for commands that make none.
 func (a *app) openLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
-	l, err := ledger.Open(ctx, c.Ledger.Reveal(), ledger.Options{})
-	if err != nil {
+	return a.ledgerWith(ctx, c, ledger.Options{})
+}
+
+// createLedger opens the ledger, and makes it where it is not there yet.
+func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
+	return a.ledgerWith(ctx, c, ledger.Options{Create: true})
+}
+
+func (a *app) ledgerWith(ctx context.Context, c *config.Resolved, o ledger.Options) (l *ledger.Ledger, err error) {
+	if o.SecretsKeys, err = secretsKeys(c); err != nil {
+		return nil, err
+	}
+	if l, err = ledger.Open(ctx, c.Ledger.Reveal(), o); err != nil {
 		return nil, a.ledgerError(err)
 	}
 	return l, nil
+}
+
+// secretsKeys reads the keys that seal secrets in the ledger; none where the configuration names no file.
+func secretsKeys(c *config.Resolved) (ledger.SecretsKeys, error) {
+	if c.SecretsKeyFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.SecretsKeyFile)
+	if err != nil {
+		return nil, usageErrorf("secrets_key_file: %w", err)
+	}
+	keys, err := ledger.ParseSecretsKeys(string(text))
+	if err != nil {
+		return nil, usageErrorf("secrets_key_file %s: %w", c.SecretsKeyFile, err)
+	}
+	return keys, nil
 }
 
 // ledgerError words a ledger that did not open, with the line that works where there is one.

@@ -162,7 +162,7 @@ func (k SecretsKeys) openWebhook(s sealed, w *jobs.Webhook) error {
 }
 
 var (
-	sqlSealed = sqlText(`select id, url, sign_key, old_key, headers from webhooks order by id`)
+	sqlSealed = sqlText(`select id, url, sign_key, old_key, headers from webhooks where state <> 'removed' order by id`)
 	sqlReseal = sqlText(`update webhooks set url = $2, sign_key = $3, old_key = $4, headers = $5 where id = $1`)
 )
 

@@ -16,7 +16,7 @@ var (
 	sqlWebhooks   = sqlText(`
 		select id, chatbots, url, sign_key, old_key, old_key_until, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
-		from webhooks order by id`)
+		from webhooks where state <> 'removed' order by id`)
 	sqlSubscriptions = sqlText(`
 		select webhook, type, start_at, since, backfill, until_at from subscriptions order by webhook, type`)
 

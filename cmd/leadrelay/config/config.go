@@ -60,8 +60,10 @@ type Settings struct {
 	Push         Push
 	HTTP         HTTP
 	Admin        Admin
-	GiveUpAfter  time.Duration
-	Retention    time.Duration
+	// SecretsKeyFile holds the keys that seal secrets in the ledger; absolute, or "" for none.
+	SecretsKeyFile string
+	GiveUpAfter    time.Duration
+	Retention      time.Duration
 }
 
 // Push is how much one daemon does at once.

@@ -376,3 +376,11 @@ func TestDurations(t *testing.T) {
 		}
 	}
 }
+
+// TestNoWebhooks: an empty list is meant, a list left out is not.
+func TestNoWebhooks(t *testing.T) {
+	c, err := Parse("c.yaml", []byte("source: sqlite:a\nwebhooks: []\n"), Options{})
+	if err != nil || len(c.Webhooks) != 0 {
+		t.Errorf("an empty list gives %+v, %v", c, err)
+	}
+}

@@ -9,7 +9,7 @@ import (
 var schema = map[string][]string{
 	"": {
 		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "push", "http", "admin",
-		"give_up_after", "retention",
+		"secrets_key_file", "give_up_after", "retention",
 	},
 	"streams[]": {
 		"type", "table", "query", "id", "chatbot", "created", "created_zone", "fields", "where", "settle", "cursor",

@@ -29,12 +29,14 @@ func (d *decoder) settings(root *node) Settings {
 		return Settings{}
 	}
 	s := Settings{
-		Immediate:   f.at("immediate").bool(false),
-		Push:        d.push(f.at("push")),
-		HTTP:        d.http(f.at("http")),
-		Admin:       d.admin(f.at("admin")),
-		GiveUpAfter: f.at("give_up_after").duration(7*day, time.Second, longest),
-		Retention:   f.at("retention").duration(90*day, time.Second, longest),
+		Immediate: f.at("immediate").bool(false),
+		Push:      d.push(f.at("push")),
+		HTTP:      d.http(f.at("http")),
+		Admin:     d.admin(f.at("admin")),
+
+		SecretsKeyFile: f.at("secrets_key_file").file(),
+		GiveUpAfter:    f.at("give_up_after").duration(7*day, time.Second, longest),
+		Retention:      f.at("retention").duration(90*day, time.Second, longest),
 	}
 	d.databases(&s, f)
 	s.Timezone = f.at("timezone").timezone(defaultTimezone)

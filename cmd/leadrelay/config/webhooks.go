@@ -16,16 +16,14 @@ var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // webhooks decodes the webhooks; streams says which types there are.
 func (d *decoder) webhooks(s *Settings, v value, streams []streamed) {
 	const wanted = `a list of webhooks, such as [{chatbot: "CHATBOT_ID", url: "https://crm.example.com/hook"}]`
-	if !v.require("write " + wanted) {
+	if !v.require("write " + wanted + ", or [] where webhooks are entered with leadrelay webhook add") {
 		return
 	}
 	entries, ok := v.list(wanted)
 	if !ok {
 		return
 	}
-	if len(entries) == 0 {
-		v.fail("is empty; write %s", wanted)
-	}
+	// An empty list is meant: such webhooks are entered by hand, beside the file.
 	types := typesOf(s, streams)
 	first := map[string]string{}
 	for _, e := range entries {

@@ -1,0 +1,221 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+var (
+	// ErrExists says that a webhook like this one, or of its id, is there already.
+	ErrExists = errors.New("there is such a webhook already")
+	// ErrProvisioned says that a configuration file gives the webhook, so that it is changed there.
+	ErrProvisioned = errors.New("it is in a configuration file: change it there")
+)
+
+// A Registrar enters and changes webhooks by hand, one at a time. Every running daemon on the ledger sees a change
+// within seconds.
+type Registrar struct {
+	Ledger  Ledger
+	Sources []Source
+	NewKey  func(dialect string) Secret
+	Signs   func(dialect string) bool // whether a webhook of the dialect is given a key where none is named
+}
+
+// Add enters a webhook, with a key made for it where it names none. A webhook of the same chatbots, URL, dialect and
+// types, or of the same id, is ErrExists.
+func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
+	slices.Sort(w.Types)
+	w.State, w.StateReason, w.Origin = Active, "", ""
+	if w.SignKey == "" && r.Signs(w.Dialect) {
+		w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
+	}
+	err := r.try(ctx, func() error {
+		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
+		if err := provisioning.enterStreams(ctx); err != nil {
+			return err
+		}
+		change, set, err := r.begin(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range set.Webhooks {
+			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
+				return fmt.Errorf("webhook %s: %w", old.ID, ErrExists)
+			}
+		}
+		w.EnteredAt = r.Ledger.Now()
+		change.Put = []Webhook{w}
+		ends := map[string]Bookmark{}
+		for _, src := range r.Sources {
+			if !w.WantsType(src.Type()) {
+				continue
+			}
+			sub, err := provisioning.subscribe(ctx, &w, src, ends)
+			if err != nil {
+				return err
+			}
+			change.Subscriptions = append(change.Subscriptions, sub)
+		}
+		return r.Ledger.ChangeWebhooks(ctx, change)
+	})
+	return w, err
+}
+
+// sameTarget reports whether two webhooks would push the same records to the same place.
+func sameTarget(a, b *Webhook) bool {
+	chatbots := func(w *Webhook) []string { return slices.Sorted(slices.Values(w.Chatbots)) }
+	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) && slices.Equal(a.Types, b.Types)
+}
+
+// Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state
+// and time of entering stay.
+func (r Registrar) Change(ctx context.Context, id string, f func(*Webhook) error) (Webhook, error) {
+	return r.edit(ctx, id, func(w *Webhook) error {
+		if w.Origin != "" {
+			return fmt.Errorf("webhook %s: %w", id, ErrProvisioned)
+		}
+		was := *w
+		if err := f(w); err != nil {
+			return err
+		}
+		slices.Sort(w.Types)
+		w.ID, w.Origin, w.State, w.StateReason, w.EnteredAt, w.From = was.ID, was.Origin, was.State, was.StateReason, was.EnteredAt, was.From
+		return nil
+	})
+}
+
+// SetState disables a webhook by hand, or lets it run again; it may be one that a configuration file gives.
+func (r Registrar) SetState(ctx context.Context, id string, state WebhookState) (Webhook, error) {
+	return r.edit(ctx, id, func(w *Webhook) error {
+		w.State, w.StateReason = state, ""
+		if state == Disabled {
+			w.StateReason = ReasonByHand
+		}
+		return nil
+	})
+}
+
+// A Rotation says what becomes of a webhook's key: a new one signs, and the old one beside it for Overlap (0: not at
+// all). With Finish no new key is made, and the old one ends now.
+type Rotation struct {
+	Overlap time.Duration
+	Finish  bool
+}
+
+// Rotate rotates a webhook's key.
+func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook, error) {
+	return r.edit(ctx, id, func(w *Webhook) error {
+		switch {
+		case w.Origin != "" && !w.KeyMade:
+			return fmt.Errorf("webhook %s has its key from a configuration file: change it there", id)
+		case how.Finish:
+			w.OldKey, w.OldKeyUntil = "", time.Time{}
+			return nil
+		case w.SignKey == "":
+			return fmt.Errorf("webhook %s is not signed: it has no key to rotate", id)
+		}
+		w.OldKey, w.OldKeyUntil = "", time.Time{}
+		if how.Overlap > 0 {
+			w.OldKey, w.OldKeyUntil = w.SignKey, r.Ledger.Now().Add(how.Overlap)
+		}
+		w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
+		return nil
+	})
+}
+
+// Remove forgets a webhook that no configuration file gives. What it is still owed is dead, removed; it returns how
+// many records that were.
+func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err error) {
+	err = r.try(ctx, func() error {
+		change, set, err := r.begin(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		if i < 0 {
+			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
+		}
+		if set.Webhooks[i].Origin != "" && set.Webhooks[i].StateReason != ReasonNotYAML {
+			return fmt.Errorf("webhook %s: %w", id, ErrProvisioned)
+		}
+		undelivered, err = r.Ledger.RemoveWebhook(ctx, change, id)
+		return err
+	})
+	return undelivered, err
+}
+
+// edit changes one webhook, and what follows from the change: the fire that its records wait for, and where it begins
+// in streams that it did not want before.
+func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) (w Webhook, err error) {
+	err = r.try(ctx, func() error {
+		change, set, err := r.begin(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		if i < 0 {
+			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
+		}
+		was := set.Webhooks[i]
+		w = was
+		if err := f(&w); err != nil {
+			return err
+		}
+		change.Put = []Webhook{w}
+		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
+		if was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate {
+			if err := provisioning.pull(&change, &w); err != nil {
+				return err
+			}
+		}
+		ends := map[string]Bookmark{}
+		for _, src := range r.Sources {
+			known := slices.ContainsFunc(set.Subscriptions, func(s Subscription) bool { return s.Webhook == id && s.Type == src.Type() })
+			if known || !w.WantsType(src.Type()) {
+				continue
+			}
+			sub, err := provisioning.subscribe(ctx, &w, src, ends)
+			if err != nil {
+				return err
+			}
+			change.Subscriptions = append(change.Subscriptions, sub)
+		}
+		return r.Ledger.ChangeWebhooks(ctx, change)
+	})
+	return w, err
+}
+
+// begin reads what a change is made from: the streams first, so that nothing passes between them and their ends.
+func (r Registrar) begin(ctx context.Context) (Change, Registered, error) {
+	change := Change{Versions: map[string]int64{}, Pull: map[string]time.Time{}}
+	streams, err := r.Ledger.AllStreams(ctx)
+	if err != nil {
+		return change, Registered{}, fmt.Errorf("read the streams: %w", err)
+	}
+	for _, st := range streams {
+		change.Versions[st.Type] = st.Version
+	}
+	set, err := r.Ledger.Webhooks(ctx)
+	if err != nil {
+		return change, set, fmt.Errorf("read the webhooks: %w", err)
+	}
+	change.Generation = set.Generation
+	return change, set, nil
+}
+
+// try calls f until no other process's change comes between.
+func (r Registrar) try(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, ErrBookmarkMoved) {
+			return err
+		}
+		rest(ctx, 10*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
