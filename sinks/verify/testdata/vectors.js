@@ -1,0 +1,10 @@
+// Prints what verify.js says of each of vectors.json, as a JSON list.
+'use strict';
+const fs = require('fs');
+const path = require('path');
+const { verify } = require('../verify.js');
+const { vectors } = JSON.parse(fs.readFileSync(path.join(__dirname, '../vectors.json'), 'utf8'));
+console.log(JSON.stringify(vectors.map((v) => {
+  const headers = Object.fromEntries(Object.entries(v.headers).map(([name, value]) => [name.toLowerCase(), value]));
+  return verify(v.dialect, headers, Buffer.from(v.body, 'utf8'), v.keys, { now: v.now, tolerance: v.tolerance });
+})));

@@ -1,0 +1,7 @@
+<?php
+// Prints what verify.php says of each of vectors.json, as a JSON list.
+require __DIR__ . '/../verify.php';
+$all = json_decode(file_get_contents(__DIR__ . '/../vectors.json'), true);
+echo json_encode(array_map(function (array $v): bool {
+    return leadrelay_verify($v['dialect'], $v['headers'], $v['body'], $v['keys'], $v['tolerance'], $v['now']);
+}, $all['vectors']));
