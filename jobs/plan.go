@@ -66,9 +66,14 @@ func (p Plan) overlay(set *Registered) (fresh map[string]bool) {
 	for _, w := range p.Desired {
 		w.State = Active
 		if i := slices.IndexFunc(set.Webhooks, func(old Webhook) bool { return old.ID == w.ID }); i >= 0 {
-			if old := set.Webhooks[i]; w.SignKey == "" {
+			old := set.Webhooks[i]
+			if w.SignKey == "" {
 				w.SignKey = old.SignKey
 			}
+			if old.StateReason != ReasonNotYAML {
+				w.State, w.StateReason = old.State, old.StateReason
+			}
+			w.From = old.From // a changed one changes nothing
 			set.Webhooks[i] = w
 			continue
 		}
