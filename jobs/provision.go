@@ -49,8 +49,9 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 	if err != nil {
 		return did, fmt.Errorf("read the streams: %w", err)
 	}
+	versions := map[string]int64{}
 	for _, st := range streams {
-		change.Versions[st.Type] = st.Version
+		versions[st.Type] = st.Version
 	}
 	set, err := p.Ledger.Webhooks(ctx)
 	if err != nil {
@@ -89,6 +90,7 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 				return did, err
 			}
 			change.Subscriptions = append(change.Subscriptions, sub)
+			change.Versions[sub.Type] = versions[sub.Type] // streams that are not begun in may move on meanwhile
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(known)) {
