@@ -203,6 +203,6 @@ type Runs interface {
 	// Orphans gives this lease the scheduled runs that were left gathering by a lease that ran out, and ends the
 	// manual ones.
 	Orphans(ctx context.Context, lease string) ([]Run, error)
-	// EndRuns closes the runs that are gathered and have nothing under way.
-	EndRuns(ctx context.Context) error
+	// EndRuns closes the runs that are gathered and have nothing under way, and returns those that it closed.
+	EndRuns(ctx context.Context) ([]Run, error)
 }

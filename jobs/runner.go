@@ -36,18 +36,19 @@ type Options struct {
 // A Runner gathers, pushes, settles and retries. One runner serves, or does one run; several, in one process or many,
 // work on one ledger side by side.
 type Runner struct {
-	o       Options
-	log     *slog.Logger
-	wait    *waiter
-	holder  *holder
-	pool    *pool
-	settler *settler
-	sources map[string]Source
-	turns   map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
-	wake    chan struct{}            // something fell due, or may have
-	moved   chan struct{}            // outcomes were settled
-	beat    *beat                    // of the dispatcher
-	claims  sync.Mutex               // held from a claim until what it gave is with the workers
+	o        Options
+	log      *slog.Logger
+	wait     *waiter
+	holder   *holder
+	pool     *pool
+	settler  *settler
+	sources  map[string]Source
+	turns    map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
+	wake     chan struct{}            // something fell due, or may have
+	moved    chan struct{}            // outcomes were settled
+	beat     *beat                    // of the dispatcher
+	bulletin *bulletin
+	claims   sync.Mutex // held from a claim until what it gave is with the workers
 
 	mu       sync.Mutex
 	roster   *roster
@@ -78,7 +79,7 @@ func NewRunner(o Options) *Runner {
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
@@ -201,34 +202,25 @@ func (r *Runner) refused(j job, refusal *RefusedError, began, now time.Time) Out
 	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), r.o.GiveUpAfter)
 }
 
-// settled tells those who wait for outcomes, and says what was refused: once a batch, webhook and reason.
+// settled tells those who wait for outcomes, and says what they were.
 func (r *Runner) settled(batch []Outcome, held []bool) {
-	type refusal struct{ webhook, reason string }
-	refusals, tests := map[refusal]int{}, map[string]int{}
-	fenced := 0
+	kinds := map[notice]int{}
 	for i, o := range batch {
+		d := &o.Delivery
 		switch {
 		case !held[i]:
-			fenced++
+			kinds[notice{slog.LevelWarn, "outcomes came after the lease was lost; these records are sent again", "", ""}]++
 		case o.Attempt != nil && o.Attempt.Error != "":
-			refusals[refusal{o.Delivery.Webhook, o.Attempt.Error}]++
-		case o.Delivery.State == Dead:
-			refusals[refusal{o.Delivery.Webhook, string(o.Delivery.Reason)}]++
-		case o.Delivery.TestAnswer:
-			tests[o.Delivery.Webhook]++
+			kinds[notice{slog.LevelWarn, "not delivered", d.Webhook, o.Attempt.Error}]++
+		case d.State == Dead:
+			kinds[notice{slog.LevelWarn, "not delivered", d.Webhook, string(d.Reason)}]++
+		case d.TestAnswer:
+			kinds[notice{slog.LevelWarn, "acknowledged as a test request; some CRMs drop such records", d.Webhook, ""}]++
+		case d.State == Delivered:
+			kinds[notice{slog.LevelInfo, "delivered", "", ""}]++
 		}
 	}
-	for _, webhook := range slices.Sorted(maps.Keys(tests)) {
-		r.log.Warn("acknowledged as a test request; some CRMs drop such records", "webhook", webhook, "records", tests[webhook])
-	}
-	for _, k := range slices.SortedFunc(maps.Keys(refusals), func(a, b refusal) int {
-		return slices.Compare([]string{a.webhook, a.reason}, []string{b.webhook, b.reason})
-	}) {
-		r.log.Warn("not delivered", "webhook", k.webhook, "reason", k.reason, "records", refusals[k])
-	}
-	if fenced > 0 {
-		r.log.Warn("outcomes came after the lease was lost; these records are sent again", "records", fenced)
-	}
+	r.bulletin.note(kinds)
 	nudge(r.moved)
 	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead }) {
 		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due

@@ -61,7 +61,8 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		} else {
 			err = errors.Join(err, fmt.Errorf("read the run's end: %w", lastErr))
 		}
-		err = errors.Join(err, r.o.Ledger.EndRuns(final))
+		_, endErr := r.o.Ledger.EndRuns(final)
+		err = errors.Join(err, endErr)
 	}
 	if gathering != nil && !errors.Is(gathering, context.Canceled) {
 		err = errors.Join(gathering, err)
@@ -163,7 +164,7 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 func (r *Runner) lookAfter(ctx context.Context) error {
 	_, err := r.o.Ledger.Reclaim(ctx)
 	if err == nil {
-		err = r.o.Ledger.EndRuns(ctx)
+		_, err = r.o.Ledger.EndRuns(ctx)
 	}
 	if err != nil && !r.o.Unavailable(err) {
 		return fmt.Errorf("look after the runs: %w", err)

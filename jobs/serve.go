@@ -139,8 +139,13 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 				r.log.Warn("run taken over from a dead process", "run", run.ID, "schedule", run.Schedule)
 			}
 			r.gatherInBackground(ctx, orphans, ids)
-			return r.o.Ledger.EndRuns(ctx)
+			ended, err := r.o.Ledger.EndRuns(ctx)
+			for i := range ended {
+				r.logEnd(&ended[i])
+			}
+			return err
 		})
+		r.bulletin.flush(false)
 		if !errors.Is(err, ErrLeaseLost) { // whose keeper says so
 			r.sayOnce("housekeeping failed; trying again", "", err)
 		}
@@ -158,6 +163,12 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// logEnd says what became of a run.
+func (r *Runner) logEnd(run *Run) {
+	r.log.Info("run ended", "run", run.ID, "schedule", run.Schedule, "gathered", run.Gathered, "carried", run.Carried, "delivered", run.Delivered,
+		"test_answers", run.TestAnswers, "pending", run.Pending(), "dead", run.Dead, "took", run.EndedAt.Sub(run.StartedAt).Round(time.Millisecond))
 }
 
 // noticeChanges reads the webhooks anew where another process changed them.

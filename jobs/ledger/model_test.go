@@ -355,7 +355,8 @@ func (m *model) orphans(t *rapid.T) {
 }
 
 func (m *model) endRuns(t *rapid.T) {
-	noError(t, m.ledger(t).EndRuns(context.Background()))
+	_, err := m.ledger(t).EndRuns(context.Background())
+	noError(t, err)
 	for id, r := range m.runs {
 		underWay, stalled := m.underWay(id)
 		r.ended = r.ended || !r.gathering && (underWay == 0 || underWay == stalled)

@@ -8,12 +8,12 @@ import (
 )
 
 var (
-	sqlOpenOf = sqlText(`
-		select run, spent_in_run, count(*) from deliveries
-		where webhook = $1 and (state = 'pending' or state = 'sending') group by run, spent_in_run`)
+	sqlSpentOf = sqlText(`
+		select run, count(*) from deliveries where webhook = $1 and state = 'pending' and spent_in_run group by run`)
 	sqlRemoveOpen = sqlText(`
 		update deliveries set state = 'dead', reason = $2, lease = '', settled_at = $3, spent_in_run = (1 = 0)
-		where webhook = $1 and (state = 'pending' or state = 'sending')`)
+		where webhook = $1 and (state = 'pending' or state = 'sending')
+		returning run`)
 	sqlNoSubscriptions = sqlText(`delete from subscriptions where webhook = $1`)
 	sqlMoreDead        = sqlText(`update tallies set dead = tallies.dead + $2 where webhook = $1`)
 	sqlNothingDue      = sqlText(`update due set active = (1 = 0), due_at = null where webhook = $1`)
@@ -32,27 +32,34 @@ func (l *Ledger) RemoveWebhook(ctx context.Context, c jobs.Change, id string) (u
 		if _, err := t.exec(ctx, sqlNoSubscriptions, id); err != nil {
 			return err
 		}
+		if _, err := t.exec(ctx, sqlMoreDead, id, 0); err != nil { // holds the tallies' row, which comes before due's
+			return err
+		}
 		if err := t.lockDue(ctx, []string{id}); err != nil {
 			return err
 		}
 		undelivered = 0
 		runs := runCounts{}
-		err := t.each(ctx, sqlOpenOf, []any{id}, func(rows *sql.Rows) error {
+		// Spent ones are counted as failed, which are of the pending. They change under due's row alone, held here.
+		err := t.each(ctx, sqlSpentOf, []any{id}, func(rows *sql.Rows) error {
 			var run string
-			var spent bool
 			var n int
-			err := rows.Scan(&run, &spent, &n)
-			undelivered += n
-			runs.of(run).dead += n
-			if spent { // it was counted as failed, which is one of the pending
-				runs.of(run).failed -= n
-			}
+			err := rows.Scan(&run, &n)
+			runs.of(run).failed -= n
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, sqlRemoveOpen, id, string(jobs.Removed), t.now); err != nil {
+		// What is being sent may be settled until this statement holds it, and is counted only if it was not.
+		err = t.each(ctx, sqlRemoveOpen, []any{id, string(jobs.Removed), t.now}, func(rows *sql.Rows) error {
+			var run string
+			err := rows.Scan(&run)
+			undelivered++
+			runs.of(run).dead++
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if _, err := t.exec(ctx, sqlMoreDead, id, undelivered); err != nil {

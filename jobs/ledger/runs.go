@@ -78,7 +78,8 @@ var (
 	sqlEndRuns = sqlText(`
 		update runs set ended_at = $1
 		where ended_at is null and not gathering
-			and gathered + carried <= delivered + test_answers + failed + dead`)
+			and gathered + carried <= delivered + test_answers + failed + dead
+		returning ` + runColumns)
 	sqlOpenRuns = sqlText(`select ` + runColumns + ` from runs where ended_at is null and not gathering order by id`)
 	sqlStopped  = sqlText(`select id from webhooks where stopped_at >= $1 order by id`)
 	sqlStalled  = sqlText(`
@@ -87,7 +88,8 @@ var (
 	sqlEndStalled = sqlText(`
 		update runs set ended_at = $1
 		where id = $2 and ended_at is null and not gathering
-			and gathered + carried - delivered - test_answers - failed - dead <= $3`)
+			and gathered + carried - delivered - test_answers - failed - dead <= $3
+		returning ` + runColumns)
 )
 
 // runCounts are what a transaction adds to the counts of runs.
@@ -317,26 +319,31 @@ func (l *Ledger) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) 
 
 // EndRuns closes the runs that are gathered and have nothing under way, but for records whose webhook was held or
 // disabled since: these stay pending and are counted so.
-func (l *Ledger) EndRuns(ctx context.Context) error {
-	return l.change(ctx, "end runs", func(ctx context.Context, t *tx) error {
-		if _, err := t.exec(ctx, sqlEndRuns, t.now); err != nil {
+func (l *Ledger) EndRuns(ctx context.Context) (ended []jobs.Run, err error) {
+	err = l.change(ctx, "end runs", func(ctx context.Context, t *tx) error {
+		ended = nil
+		collect := func(to *[]jobs.Run) func(*sql.Rows) error {
+			return func(rows *sql.Rows) error {
+				r, err := scanRun(rows)
+				*to = append(*to, r)
+				return err
+			}
+		}
+		if err := t.each(ctx, sqlEndRuns, []any{t.now}, collect(&ended)); err != nil {
 			return err
 		}
 		var open []jobs.Run
-		err := t.each(ctx, sqlOpenRuns, nil, func(rows *sql.Rows) error {
-			r, err := scanRun(rows)
-			open = append(open, r)
-			return err
-		})
+		err := t.each(ctx, sqlOpenRuns, nil, collect(&open))
 		for i := 0; i < len(open) && err == nil; i++ {
-			err = t.endStalled(ctx, &open[i])
+			err = t.endStalled(ctx, &open[i], collect(&ended))
 		}
 		return err
 	})
+	return ended, err
 }
 
 // endStalled ends a run of which nothing is under way but records that cannot be sent.
-func (t *tx) endStalled(ctx context.Context, r *jobs.Run) error {
+func (t *tx) endStalled(ctx context.Context, r *jobs.Run, ended func(*sql.Rows) error) error {
 	var stopped []string
 	err := t.each(ctx, sqlStopped, []any{r.StartedAt}, func(rows *sql.Rows) error {
 		var id string
@@ -351,6 +358,5 @@ func (t *tx) endStalled(ctx context.Context, r *jobs.Run) error {
 	if err := t.one(ctx, sqlStalled, []any{r.ID, stopped}, &stalled); err != nil || stalled == 0 {
 		return err
 	}
-	_, err = t.exec(ctx, sqlEndStalled, t.now, r.ID, stalled)
-	return err
+	return t.each(ctx, sqlEndStalled, []any{t.now, r.ID, stalled}, ended)
 }

@@ -30,7 +30,8 @@ func (s *stage) begin(start jobs.RunStart) jobs.Run {
 
 func (s *stage) end() {
 	s.t.Helper()
-	s.must(s.EndRuns(context.Background()))
+	_, err := s.EndRuns(context.Background())
+	s.must(err)
 }
 
 var counts = cmpopts.IgnoreFields(jobs.Run{}, "ID", "Kind", "Schedule", "FireAt", "StartedAt", "EndedAt", "Gathering", "Webhooks", "Types", "Chatbots")
