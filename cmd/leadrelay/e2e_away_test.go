@@ -29,7 +29,7 @@ func TestDatabaseAway(t *testing.T) {
 		return database
 	}
 	app := openApplication(t, database())
-	s := newSite(t, 90*time.Second, fmt.Sprintf(`source: %q
+	s := newSite(t, 2*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 immediate: true
 admin: {listen: 127.0.0.1:0}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
 // TestBadCRMs: CRMs that hang, reset, flood or answer a byte a second have hundreds of records before those of the good
@@ -20,17 +18,17 @@ func TestBadCRMs(t *testing.T) {
 	crm, good := startCRM(t, nil)
 	app := newApplication(t, "postgres")
 	var config strings.Builder
-	fmt.Fprintf(&config, "source: %q\nledger: %q\nhttp: {timeout: 4s, allow_http: true, allow_private: true}\nimmediate: true\nwebhooks:\n",
+	fmt.Fprintf(&config, "source: %q\nledger: %q\nhttp: {timeout: 3s, allow_http: true, allow_private: true}\nimmediate: true\nwebhooks:\n",
 		app.source, newLedger(t, "postgres"))
 	for _, name := range bad {
 		fmt.Fprintf(&config, "  - {id: %s, chatbot: %[1]s, url: %q, retry_at: [1h]}\n", name, url+"/"+name)
 	}
 	fmt.Fprintf(&config, "  - {id: w, chatbot: a, url: %q, sign_key: %q}\n", good, signKey)
-	s := newSite(t, time.Minute, config.String())
+	s := newSite(t, 2*time.Minute, config.String())
 	app.installTrigger(s)
 	p := s.serve()
 	for _, name := range bad {
-		app.insertMany(name, 150)
+		app.insertMany(name, 100)
 	}
 	var rows []int64
 	var longest time.Duration
@@ -42,7 +40,7 @@ func TestBadCRMs(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Logf("beside %d bad CRMs 20 records took %v at the longest", len(bad), longest)
-	if longest > 3*time.Second {
+	if longest > 2500*time.Millisecond {
 		t.Errorf("20 records of the good CRM took %v", longest)
 	}
 	p.stop()
@@ -53,41 +51,6 @@ func TestBadCRMs(t *testing.T) {
 		case slices.Contains(bad, d.Webhook) && d.State == "pending" && d.Attempts <= 1:
 		default:
 			t.Errorf("%+v", d)
-		}
-	}
-}
-
-// TestSchedules: webhooks with schedules of their own on one stream each get every record once, at their own times.
-func TestSchedules(t *testing.T) {
-	t.Parallel()
-	crms := map[string]*receiver.Receiver{}
-	every := map[string]time.Duration{"often": 2 * time.Second, "seldom": 5 * time.Second}
-	app := newApplication(t, "sqlite")
-	var config strings.Builder
-	fmt.Fprintf(&config, "source: %q\n%swebhooks:\n", app.source, local)
-	for id, interval := range every {
-		var url string
-		crms[id], url = startCRM(t, nil)
-		fmt.Fprintf(&config, "  - {id: %s, chatbot: a, url: %q, sign_key: %q, schedule: \"@every %v\"}\n", id, url, signKey, interval)
-	}
-	s := newSite(t, time.Minute, config.String())
-	p := s.serve()
-	var rows []int64
-	for range 28 {
-		rows = append(rows, app.insert("a"))
-		time.Sleep(250 * time.Millisecond)
-	}
-	s.until(func() bool {
-		return crms["often"].Counts().Acked == len(rows) && crms["seldom"].Counts().Acked == len(rows)
-	}, "both have all %d records", len(rows))
-	p.stop()
-	for id, interval := range every {
-		exactlyOnce(t, crms[id], id, "Lead", rows)
-		for _, r := range crms[id].Kept() {
-			if after := r.At.Sub(r.At.Truncate(interval)); after > time.Second { // @every fires at multiples since the epoch
-				t.Errorf("a record came to %s %v after its schedule fired", id, after)
-				break
-			}
 		}
 	}
 }

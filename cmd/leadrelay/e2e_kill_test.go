@@ -19,7 +19,7 @@ func TestKilled(t *testing.T) {
 			const perWebhook, takes = 8, 50 * time.Millisecond
 			crm, url := startCRM(t, receiver.After(takes, receiver.Success))
 			app := newApplication(t, engine)
-			s := newSite(t, 100*time.Second, fmt.Sprintf(`source: %q
+			s := newSite(t, 3*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 immediate: true
 push: {per_webhook: %d}

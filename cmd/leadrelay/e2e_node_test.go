@@ -138,7 +138,7 @@ func TestNodeVerifies(t *testing.T) {
 				}
 				want[jobs.Key{Webhook: "node", Type: typ, Row: fmt.Sprint(id), Action: jobs.ActionCreate}.ID().String()] = rec
 			}
-			s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
+			s := newSite(t, 2*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 %swebhooks: [{id: node, chatbot: "*", url: %q, sign_key: %q, from: beginning, retry_at: []}]
 `, app.source, newLedger(t, engine), local, crm+"/hook", key))

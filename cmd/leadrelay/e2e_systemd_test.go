@@ -112,7 +112,7 @@ func TestServiceManager(t *testing.T) {
 	config := func(webhooks ...string) string {
 		return fmt.Sprintf("source: %q\nledger: %q\nimmediate: true\nadmin: {listen: 127.0.0.1:0}\n%swebhooks:\n%s", app.source, ledger, local, strings.Join(webhooks, ""))
 	}
-	s := newSite(t, time.Minute, config(webhook("a")))
+	s := newSite(t, 2*time.Minute, config(webhook("a")))
 	app.installTrigger(s)
 	system, socket := startManager(t)
 	const watchdog = 600 * time.Millisecond

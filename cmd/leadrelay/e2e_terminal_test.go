@@ -54,8 +54,8 @@ func TestTerminal(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
 			app := newApplication(t, "sqlite")
-			s := newSite(t, 30*time.Second, fmt.Sprintf("source: %q\n%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]\n", app.source, local, url, signKey))
-			app.insertMany("a", 200)
+			s := newSite(t, time.Minute, fmt.Sprintf("source: %q\n%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]\n", app.source, local, url, signKey))
+			app.insertMany("a", 80)
 			screen, tty := openTerminal(t)
 			var seen strings.Builder
 			read := make(chan struct{})
@@ -72,7 +72,7 @@ func TestTerminal(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v; the terminal shows %q", err, seen.String())
 			}
-			if progress := strings.Contains(seen.String(), "\r") && regexp.MustCompile(`\d+/200`).MatchString(seen.String()); progress != c.progress {
+			if progress := strings.Contains(seen.String(), "\r") && regexp.MustCompile(`\d+/80`).MatchString(seen.String()); progress != c.progress {
 				t.Errorf("progress: %v, want %v; the terminal shows %q", progress, c.progress, seen.String())
 			}
 			if strings.ContainsAny(string(stdout), "\x1b\r") {

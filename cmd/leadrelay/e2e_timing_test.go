@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 // TestTiming is what a busy machine would spoil: it runs before the tests that run side by side.
 func TestTiming(t *testing.T) {
 	t.Run("retries", testRetries)
+	t.Run("schedules", testSchedules)
 	for _, engine := range engines {
 		t.Run("immediate, "+engine, func(t *testing.T) { testImmediate(t, engine) })
 	}
@@ -26,7 +28,7 @@ func testRetries(t *testing.T) {
 			t.Parallel()
 			crm, url := startCRM(t, receiver.Each(receiver.Status(500), receiver.Body(`{"status":"Success"}`), receiver.Success))
 			app := newApplication(t, engine)
-			s := newSite(t, 30*time.Second, fmt.Sprintf(`source: %q
+			s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 %swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning, retry_at: [3s, 9s], immediate: %v}]
 `, app.source, newLedger(t, engine), local, url, signKey, engine == "postgres"))
@@ -69,7 +71,7 @@ func testImmediate(t *testing.T, engine string) {
 	t.Parallel()
 	crm, url := startCRM(t, nil)
 	app := newApplication(t, engine)
-	s := newSite(t, 30*time.Second, fmt.Sprintf(`source: %q
+	s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 immediate: true
 %swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q}]
@@ -92,5 +94,40 @@ immediate: true
 	t.Logf("from commit to CRM: median %v, longest %v", took[len(took)/2], took[len(took)-1])
 	if longest := took[len(took)-1]; longest >= time.Second {
 		t.Errorf("a row took %v from its commit to the CRM", longest)
+	}
+}
+
+// testSchedules: webhooks with schedules of their own on one stream each get every record once, at their own times.
+func testSchedules(t *testing.T) {
+	t.Parallel()
+	crms := map[string]*receiver.Receiver{}
+	every := map[string]time.Duration{"often": 2 * time.Second, "seldom": 5 * time.Second}
+	app := newApplication(t, "sqlite")
+	var config strings.Builder
+	fmt.Fprintf(&config, "source: %q\n%swebhooks:\n", app.source, local)
+	for id, interval := range every {
+		var url string
+		crms[id], url = startCRM(t, nil)
+		fmt.Fprintf(&config, "  - {id: %s, chatbot: a, url: %q, sign_key: %q, schedule: \"@every %v\"}\n", id, url, signKey, interval)
+	}
+	s := newSite(t, 2*time.Minute, config.String())
+	p := s.serve()
+	var rows []int64
+	for range 28 {
+		rows = append(rows, app.insert("a"))
+		time.Sleep(250 * time.Millisecond)
+	}
+	s.until(func() bool {
+		return crms["often"].Counts().Acked == len(rows) && crms["seldom"].Counts().Acked == len(rows)
+	}, "both have all %d records", len(rows))
+	p.stop()
+	for id, interval := range every {
+		exactlyOnce(t, crms[id], id, "Lead", rows)
+		for _, r := range crms[id].Kept() {
+			if after := r.At.Sub(r.At.Truncate(interval)); after > time.Second { // @every fires at multiples since the epoch
+				t.Errorf("a record came to %s %v after its schedule fired", id, after)
+				break
+			}
+		}
 	}
 }

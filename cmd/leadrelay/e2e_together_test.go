@@ -27,7 +27,7 @@ func TestSideBySide(t *testing.T) {
 				crms[webhook], urls[webhook] = startCRM(t, answer)
 			}
 			app := newApplication(t, engine)
-			s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
+			s := newSite(t, 2*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 %swebhooks:
   - {id: atonce, chatbot: a, url: %q, sign_key: %[5]q, from: beginning, immediate: true}
@@ -89,7 +89,7 @@ func TestTwoDaemons(t *testing.T) {
 	t.Parallel()
 	crm, url := startCRM(t, receiver.After(15*time.Millisecond, receiver.Success))
 	app := newApplication(t, "postgres")
-	s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
+	s := newSite(t, 2*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 immediate: true
 http: {allow_http: true, allow_private: true, proxy: "${PROXY}"}

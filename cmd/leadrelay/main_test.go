@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -23,6 +24,11 @@ func TestMain(m *testing.M) {
 type suite struct{ m *testing.M }
 
 func (s suite) Run() int {
+	// Most of these tests wait for other processes most of the time.
+	flag.Parse()
+	if !given("test.parallel") {
+		_ = flag.Set("test.parallel", "6")
+	}
 	code := pgtest.Main(s.m)
 	if program.dir != "" {
 		if err := os.RemoveAll(program.dir); err != nil {
@@ -37,4 +43,10 @@ func (s suite) Run() int {
 		}
 	}
 	return code
+}
+
+// given reports whether a flag was set on the command line.
+func given(name string) (yes bool) {
+	flag.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
 }

@@ -38,6 +38,12 @@ func TestScripts(t *testing.T) {
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
 		Cmds:               scriptCommands,
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("there is no condition %s", name)
+		},
 		Setup: func(env *testscript.Env) error {
 			crm := newPresetCRM()
 			server := httptest.NewUnstartedServer(crm)
