@@ -213,8 +213,14 @@ func isIndex(name string) bool {
 	if name == "" || len(name) > 10 || name[0] == '0' && name != "0" {
 		return false
 	}
-	n, err := strconv.ParseUint(name, 10, 64)
-	return err == nil && name[0] != '+' && n < 1<<32-1
+	var n uint64
+	for i := range len(name) {
+		if name[i] < '0' || name[i] > '9' {
+			return false
+		}
+		n = 10*n + uint64(name[i]-'0')
+	}
+	return n < 1<<32-1
 }
 
 // appendMember appends the member that the field i begins, unless one before it did.
@@ -244,7 +250,7 @@ func (e *envelope) appendMember(dst []byte, fields []jobs.Field, i int, prefix s
 	dst = appendString(dst, name)
 	dst = append(dst, ':')
 	if object {
-		return e.appendObject(dst, fields, path+".")
+		return e.appendObject(dst, fields, full[:len(path)+1])
 	}
 	return e.appendValue(dst, full, fields[i].Value)
 }

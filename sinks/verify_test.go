@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -129,6 +130,44 @@ func TestOneKeyInManyHands(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// FuzzVerifyOthers is FuzzVerify for the other dialects' headers.
+func FuzzVerifyOthers(f *testing.F) {
+	at := time.Unix(1700000000, 0)
+	body := []byte(`{"a":1}`)
+	for _, dialect := range signedDialects() {
+		h, err := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(h[dialects[dialect].signature][0], "1700000000")
+	}
+	for _, seed := range []string{"", "v1,", "v1,AAAA", "v1a,x v1,y", ",", " ", strings.Repeat("0", 64), strings.Repeat("g", 64)} {
+		f.Add(seed, "0")
+	}
+	f.Fuzz(func(t *testing.T, signature, stamp string) {
+		for _, dialect := range signedDialects() {
+			good, err := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := dialects[dialect].signature
+			h := http.Header{standardID: {uuid.Nil.String()}, standardTime: {stamp}, name: {signature}}
+			err = Verify(dialect, h, body, keysOf(dialect), at, time.Hour)
+			if err != nil && !errors.Is(err, ErrSignature) {
+				t.Errorf("%s: %v", dialect, err)
+			}
+			if want := good[name][0]; err == nil && dialect != "smarterbot" && dialect != "standard-webhooks" && !strings.EqualFold(signature, want) {
+				if other, _ := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 2); !strings.EqualFold(signature, other[name][0]) {
+					t.Errorf("%s: %q verifies", dialect, signature)
+				}
+			}
+			if err == nil && dialect == "standard-webhooks" && (stamp != "1700000000" || !strings.Contains(signature, "v1,")) {
+				t.Errorf("%q at %q verifies", signature, stamp)
+			}
+		}
+	})
 }
 
 // FuzzVerify checks that no header breaks the parser, and that none but a right one verifies.
