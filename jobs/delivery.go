@@ -31,6 +31,7 @@ const (
 	Withdrawn Reason = "withdrawn" // its row is gone from the source
 	Rejected  Reason = "rejected"  // it cannot be encoded
 	Removed   Reason = "removed"   // its webhook was removed
+	Exhausted Reason = "exhausted" // its dialect allows no further round
 )
 
 // A Delivery is one record owed to one webhook. It holds keys, times and outcomes, never the record's content.

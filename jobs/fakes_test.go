@@ -164,7 +164,7 @@ func (c *crm) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
 	return jobs.Answer{Status: 200, Word: "success"}, ctx.Err()
 }
 
-func (c *crm) RetryAt(string) []time.Duration { return []time.Duration{time.Minute, 3 * time.Minute} }
+func (c *crm) OneRound(dialect string) bool { return dialect == "one round" }
 
 // got returns how often each body came to a webhook.
 func (c *crm) got(webhook string) map[string]int {

@@ -42,6 +42,27 @@ func TestGiveUp(t *testing.T) {
 	})
 }
 
+// TestOneRound: a dialect that allows no second round leaves a record dead, exhausted, after its first.
+func TestOneRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Dialect = "one round" }))
+		defer b.close()
+		b.crm.answer = refuse
+		b.leads.add("bot", 1)
+		start := time.Now()
+		run := b.runNow(false)
+		if diff := cmp.Diff([]time.Duration{0, time.Minute, 3 * time.Minute}, b.crm.times("acme", start)); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(map[string]int{"dead exhausted": 1}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		if run.Dead != 1 || run.Pending() != 0 || run.Failed != 0 {
+			t.Errorf("run: %+v", run)
+		}
+	})
+}
+
 // TestGiveUpStandsStillWhileDisabled: the days that a webhook was gone from the configuration do not count.
 func TestGiveUpStandsStillWhileDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,8 @@ func acknowledged(d Delivery, a Answer, began, now time.Time) Outcome {
 // refused is the outcome of a failed attempt: pending at the next offset from the round's first failure, or, where
 // none is left, spent and pending at nextFire, or dead where it has been owed for giveUpAfter (0: for ever). Giving up
 // is judged only here, when a round ends, and never before the second: an outage of our own costs nobody a record.
-func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, now, nextFire time.Time, giveUpAfter time.Duration) Outcome {
+// With oneRound there is no second.
+func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, now, nextFire time.Time, giveUpAfter time.Duration, oneRound bool) Outcome {
 	o := Outcome{
 		Lease:   d.Lease,
 		Attempt: &Attempt{At: began, Duration: now.Sub(began), Status: refusal.Status, Error: refusal.Reason, Word: refusal.Word},
@@ -49,7 +50,10 @@ func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, 
 	d.InRound = false
 	d.Rounds++
 	d.NextAt = nextFire
-	if giveUpAfter > 0 && d.Rounds >= 2 && now.Sub(d.FirstFailedAt) >= giveUpAfter {
+	switch {
+	case oneRound:
+		d.State, d.Reason, d.SettledAt = Dead, Exhausted, now
+	case giveUpAfter > 0 && d.Rounds >= 2 && now.Sub(d.FirstFailedAt) >= giveUpAfter:
 		d.State, d.Reason, d.SettledAt = Dead, Expired, now
 	}
 	o.Delivery = d

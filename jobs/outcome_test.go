@@ -34,7 +34,7 @@ func TestRefused(t *testing.T) {
 			for i, after := range test.fails {
 				d.Lease = "lease"
 				now := start.Add(after)
-				o := refused(d, &RefusedError{Reason: "timeout"}, test.retryAt, now.Add(-time.Second), now, fire, test.giveUp)
+				o := refused(d, &RefusedError{Reason: "timeout"}, test.retryAt, now.Add(-time.Second), now, fire, test.giveUp, false)
 				if o.Lease != "lease" || o.Attempt == nil || o.Attempt.Error != "timeout" {
 					t.Fatalf("outcome %d lacks its lease or attempt: %+v", i, o)
 				}

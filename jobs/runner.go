@@ -145,6 +145,7 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	workers.Wait() // then call it off, and still wait;
 	close(r.settler.in)
 	settling.Wait() // and record what was answered, at most as long again.
+	r.bulletin.flush(true)
 	if drop := r.o.Ledger.DropLease(recording, r.holder.current()); drop != nil && err == nil {
 		err = fmt.Errorf("drop the lease: %w", drop)
 	}
@@ -199,7 +200,8 @@ func (r *Runner) push(ctx context.Context, j job) {
 }
 
 func (r *Runner) refused(j job, refusal *RefusedError, began, now time.Time) Outcome {
-	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), r.o.GiveUpAfter)
+	oneRound := r.o.Sink.OneRound(j.webhook.Dialect)
+	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), r.o.GiveUpAfter, oneRound)
 }
 
 // settled tells those who wait for outcomes, and says what they were.

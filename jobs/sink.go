@@ -44,6 +44,6 @@ type Sink interface {
 	Encode(w *Webhook, rec *Record, created time.Time) ([]byte, error)
 	// Push signs, posts and judges the answer. The error is a *RefusedError, or ctx's where the push was called off.
 	Push(ctx context.Context, req Request) (Answer, error)
-	// RetryAt is the dialect's own retry schedule, for webhooks that name none.
-	RetryAt(dialect string) []time.Duration
+	// OneRound reports whether a dialect allows no further round: a record whose round is spent is dead, Exhausted.
+	OneRound(dialect string) bool
 }

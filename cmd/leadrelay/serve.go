@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -58,11 +59,13 @@ func (a *app) serve(ctx context.Context) error {
 		return errors.Join(err, current.end())
 	}
 	defer listener.Close()
-	listener.Watch(func() (string, []string) { return current.runner.Stalled(stalledAfter), current.runner.Awaited() })
+	listener.Watch(current.health)
 	watch := system.watch(listener.Health)
 	defer watch()
 	system.ready()
 	a.log.Info("serving", "version", version, "config", current.parts.config.Path, "webhooks", len(current.parts.config.Webhooks))
+	var draining sync.WaitGroup // old configurations' runners; meanwhile this one listens
+	defer draining.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,15 +85,17 @@ func (a *app) serve(ctx context.Context) error {
 			}
 			old := current
 			current = next
-			listener.Watch(func() (string, []string) { return next.runner.Stalled(stalledAfter), next.runner.Awaited() })
+			listener.Watch(next.health)
 			if old.parts.config.Admin.Listen != next.parts.config.Admin.Listen {
 				a.log.Warn("admin.listen changes at the next restart")
 			}
 			system.ready()
 			a.log.Info("the configuration was read again", "webhooks", len(next.parts.config.Webhooks))
-			if err := old.end(); err != nil {
-				a.log.Error("the old configuration's runner did not end well", "error", err)
-			}
+			draining.Go(func() {
+				if err := old.end(); err != nil {
+					a.log.Error("the old configuration's runner did not end well", "error", err)
+				}
+			})
 		}
 	}
 }
@@ -123,6 +128,11 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), s.end())
 	}
+}
+
+// health is what the watchdog and /healthz ask.
+func (s *serving) health() (stalled string, awaited []string) {
+	return s.runner.Stalled(stalledAfter), s.runner.Awaited()
 }
 
 // end drains the runner and closes its parts.
