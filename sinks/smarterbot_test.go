@@ -171,12 +171,18 @@ func TestRequestOnTheWire(t *testing.T) {
 		golden  string
 		headers map[string]jobs.Secret
 		user    string
+		dialect string // "": smarterbot
 	}{
 		{golden: "plain.http"},
 		{golden: "headers.http", headers: map[string]jobs.Secret{
 			"authorization": "Bearer s3cret", "Host": "crm.example.com", "X-Tenant": "7", "User-Agent": "Acme",
 		}},
 		{golden: "userinfo.http", user: "api:p%40ss@"},
+		{golden: "smartlook.http", dialect: "smartlook"},
+		{golden: "smarterlaunch.http", dialect: "smarterlaunch"},
+		{golden: "smartsurvey.http", dialect: "smartsurvey"},
+		{golden: "userback.http", dialect: "userback"},
+		{golden: "standard-webhooks.http", dialect: "standard-webhooks"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.golden, func(t *testing.T) {
@@ -186,6 +192,9 @@ func TestRequestOnTheWire(t *testing.T) {
 			h := newSink(t, o)
 			w := webhook("http://" + tt.user + listener.Addr().String() + "/hooks/leads?token=x%20y#part")
 			w.Headers = tt.headers
+			if tt.dialect != "" {
+				w.Dialect, w.SignKey, w.Ack = tt.dialect, keysOf(tt.dialect)[0], nil
+			}
 			body, err := h.Encode(w, example(), time.Time{})
 			if err != nil {
 				t.Fatal(err)
