@@ -52,10 +52,10 @@ func TestTerminal(t *testing.T) {
 		{"JSON", []string{"TERM=xterm-256color", "NO_COLOR="}, []string{"--json"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
+			_, url := startCRM(t, receiver.After(60*time.Millisecond, receiver.Success))
 			app := newApplication(t, "sqlite")
 			s := newSite(t, time.Minute, fmt.Sprintf("source: %q\n%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]\n", app.source, local, url, signKey))
-			app.insertMany("a", 80)
+			app.insertMany("a", 120)
 			screen, tty := openTerminal(t)
 			var seen strings.Builder
 			read := make(chan struct{})
@@ -72,7 +72,7 @@ func TestTerminal(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v; the terminal shows %q", err, seen.String())
 			}
-			if progress := strings.Contains(seen.String(), "\r") && regexp.MustCompile(`\d+/80`).MatchString(seen.String()); progress != c.progress {
+			if progress := strings.Contains(seen.String(), "\r") && regexp.MustCompile(`\d+/120`).MatchString(seen.String()); progress != c.progress {
 				t.Errorf("progress: %v, want %v; the terminal shows %q", progress, c.progress, seen.String())
 			}
 			if strings.ContainsAny(string(stdout), "\x1b\r") {
