@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
@@ -25,6 +26,7 @@ const receiveGrace = 5 * time.Second
 
 type receiveOptions struct {
 	listen     string
+	dialect    string
 	keys       []string
 	answers    []string
 	tolerance  time.Duration
@@ -52,6 +54,7 @@ Names: http-NNN, wait-DURATION (then success),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "`ADDRESS` to listen on, such as 127.0.0.1:9000; port 0 takes a free one")
+	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.Dialects(), ", "))
 	f.StringArrayVar(&o.keys, "sign-key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies")
 	f.StringArrayVar(&o.answers, "answer", nil, "how to answer (default success)")
 	f.DurationVar(&o.tolerance, "tolerance", 5*time.Minute, "how far a signature's time may be from now; 0: any")
@@ -90,7 +93,10 @@ func (a *app) receive(ctx context.Context, o receiveOptions) error {
 	if o.tolerance < 0 {
 		return usageErrorf("--tolerance: must not be negative")
 	}
-	options := receiver.Options{Tolerance: o.tolerance, Answer: answer, ShowBodies: o.showBodies}
+	if _, known := sinks.LookupDialect(o.dialect); !known {
+		return usageErrorf("--dialect %q: write one of %s", o.dialect, strings.Join(sinks.Dialects(), ", "))
+	}
+	options := receiver.Options{Dialect: o.dialect, Tolerance: o.tolerance, Answer: answer, ShowBodies: o.showBodies}
 	for _, key := range o.keys {
 		if key == "" {
 			return usageErrorf("--sign-key: is empty")
