@@ -6,23 +6,24 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// write lets writers commit leads of chatbot a side by side for a while, several a transaction. A fifth of the
+// write lets writers commit leads of chatbot a side by side until enough says so, several a transaction. A fifth of the
 // transactions is held open for 0.8 s with its ids taken, and some of these are rolled back in the end. It returns the
 // ids of the rows that were committed.
-func (a *application) write(ctx context.Context, writers int, during time.Duration) []int64 {
+func (a *application) write(ctx context.Context, writers int, enough func() bool) []int64 {
 	a.t.Helper()
 	var mu sync.Mutex
 	var committed []int64
 	var work sync.WaitGroup
-	end := time.Now().Add(during)
+	seed := uint64(time.Now().UnixNano())
 	for i := range writers {
 		work.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(end.UnixNano()), uint64(i)))
-			for time.Now().Before(end) {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			for !enough() {
 				ids, err := a.transaction(ctx, r)
 				if err != nil {
 					a.t.Errorf("a writer: %v", err)
@@ -70,7 +71,7 @@ func (a *application) transaction(ctx context.Context, r *rand.Rand) ([]int64, e
 // TestWriters: whatever 12 concurrent writers commit, and however late, comes to the CRM once.
 func TestWriters(t *testing.T) {
 	t.Parallel()
-	const writers, during = 12, 7 * time.Second
+	const writers, during, fewestRuns = 12, 7 * time.Second, 12
 	config := func(app *application, url string, immediate bool) string {
 		return fmt.Sprintf(`source: %q
 ledger: %q
@@ -85,22 +86,26 @@ immediate: %v
 		s := newSite(t, 2*time.Minute, config(app, url, false))
 		s.runNow(0)
 		written := make(chan []int64, 1)
-		go func() { written <- app.write(s.ctx, writers, during) }()
+		var runs atomic.Int64
+		end := time.Now().Add(during)
+		go func() {
+			written <- app.write(s.ctx, writers, func() bool { return time.Now().After(end) && runs.Load() >= fewestRuns })
+		}()
 		var rows []int64
-		runs, gathered := 0, 0
+		gathered := 0
 		for rows == nil {
 			select {
 			case rows = <-written:
 			default:
 			}
 			gathered += s.runNow(0).Gathered
-			runs++
+			runs.Add(1)
 		}
 		if gathered != len(rows) {
 			t.Errorf("%d rows were committed, and the runs gathered %d", len(rows), gathered)
 		}
 		exactlyOnce(t, crm, "w", "Lead", rows)
-		t.Logf("%d rows in %d runs", len(rows), runs)
+		t.Logf("%d rows in %d runs", len(rows), runs.Load())
 	})
 	t.Run("served at once", func(t *testing.T) {
 		t.Parallel()
@@ -109,7 +114,8 @@ immediate: %v
 		s := newSite(t, 2*time.Minute, config(app, url, true))
 		app.installTrigger(s)
 		p := s.serve()
-		rows := app.write(s.ctx, writers, during)
+		end := time.Now().Add(during)
+		rows := app.write(s.ctx, writers, func() bool { return time.Now().After(end) })
 		began := time.Now()
 		s.until(func() bool { return crm.Counts().Unique >= len(rows) }, "all %d rows are at the CRM", len(rows))
 		took := time.Since(began)
