@@ -19,6 +19,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ var (
 	ErrNewer = errors.New("the ledger was made by a newer leadrelay: install that version or a later one")
 	// ErrNotLedger says that the SQLite file holds other tables.
 	ErrNotLedger = errors.New("the file is a database of something else: give the ledger a file of its own")
+	// errReplaced is worth waiting for: the file may be put back.
+	errReplaced = errors.New("the ledger's file was deleted or replaced while it was open: put it back, or restart leadrelay to use the one that is there now")
 )
 
 // An OwnerError says that a ledger's file belongs to another user: opening it would leave files there that its owner
@@ -64,8 +67,10 @@ type Options struct {
 // A Ledger is a jobs.Ledger over PostgreSQL or SQLite. Its methods may be called from several goroutines.
 type Ledger struct {
 	lite  bool
-	write *sql.DB // SQLite: one connection
-	read  *sql.DB // PostgreSQL: the same as write
+	write *sql.DB     // SQLite: one connection
+	read  *sql.DB     // PostgreSQL: the same as write
+	path  string      // SQLite
+	file  fs.FileInfo // SQLite: what path led to
 	clock func() time.Time
 	keys  SecretsKeys
 	stop  func()

@@ -56,7 +56,28 @@ func (l *Ledger) openSQLite(ctx context.Context, path string, opts Options) erro
 	if err := l.migrate(ctx); err != nil {
 		return fmt.Errorf("bring the ledger %s up to date: %w", path, err)
 	}
-	return l.prepare(ctx)
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
+	file, err := os.Stat(path) // last: on some file systems opening it for writing makes another file of it
+	if err != nil {
+		return err
+	}
+	l.path, l.file = path, file
+	return nil
+}
+
+// there makes sure that path still leads to the file that is open. What is written to one that was deleted or replaced is
+// gone when this process ends, and whoever opens the ledger next sends it all again or, with `from: now`, never.
+func (l *Ledger) there() error {
+	if l.file == nil {
+		return nil
+	}
+	now, err := os.Stat(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, l.file) {
+		return fmt.Errorf("%s: %w", l.path, errReplaced)
+	}
+	return nil // a path that cannot be looked at says nothing
 }
 
 // claimFile makes sure that the file is there and ours. SQLite gives -wal and -shm the file's own mode, so a file

@@ -53,6 +53,9 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	if l.lite {
 		opts = nil
 	}
+	if err := l.there(); err != nil {
+		return err
+	}
 	var begun *sql.Tx
 	err := fresh(func() (err error) {
 		begun, err = l.write.BeginTx(ctx, opts)
@@ -168,8 +171,11 @@ func again(err error) bool {
 }
 
 // IsUnavailable says that err is a fault of the database that is worth waiting for: it is away, starting, stopping,
-// full, out of connections, for now read-only, or busy with others.
+// full, out of connections, for now read-only, busy with others, or its file is gone.
 func IsUnavailable(err error) bool {
+	if errors.Is(err, errReplaced) {
+		return true
+	}
 	if e, ok := errors.AsType[*pq.Error](err); ok {
 		switch e.Code.Class() {
 		case "08", "40", "53", "58": // connection, rollback, resources, system

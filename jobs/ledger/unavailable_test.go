@@ -159,3 +159,32 @@ func TestCancelled(t *testing.T) {
 		}
 	})
 }
+
+// A ledger file that is moved away, or another one in its place: nothing more is written to the one that nobody will
+// find again. Put back, it is gone on with.
+func TestSQLiteFileReplaced(t *testing.T) {
+	ctx, path := context.Background(), filepath.Join(t.TempDir(), "ledger.db")
+	l, err := Open(ctx, "sqlite:"+path, Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.TakeLease(ctx, "x", time.Minute); !errors.Is(err, errReplaced) || !IsUnavailable(err) {
+		t.Errorf("deleted: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.TakeLease(ctx, "x", time.Minute); !errors.Is(err, errReplaced) {
+		t.Errorf("replaced: %v", err)
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.TakeLease(ctx, "x", time.Minute); err != nil {
+		t.Errorf("put back: %v", err)
+	}
+}
