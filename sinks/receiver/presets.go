@@ -61,7 +61,7 @@ func gzipBomb(w http.ResponseWriter, _ *http.Request, _ *Request) {
 	w.Header().Set("Content-Encoding", "gzip")
 	_, _ = w.Write(gzipOf([]byte(`{"status":"success"`)))
 	part := gzipOf(bytes.Repeat([]byte(" "), 1<<20))
-	for range 16 {
+	for range 256 {
 		if _, err := w.Write(part); err != nil {
 			return
 		}
