@@ -13,7 +13,8 @@ import (
 const backfillsAtOnce = 4
 
 // backfillAll brings the open backfills of these runs' webhooks, and of immediate ones, to their ends.
-func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) error {
+func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) (err error) {
+	defer r.contain("filling webhooks up", &err)
 	ro, some := r.webhooks(), false
 	var g errgroup.Group
 	g.SetLimit(backfillsAtOnce)
@@ -34,7 +35,7 @@ func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun)
 			return nil
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	if some { // the cursors moved
 		_, refreshed := r.refresh(ctx)
 		err = errors.Join(err, refreshed)

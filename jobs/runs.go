@@ -169,12 +169,16 @@ func joined(failed []failure) error {
 	return errors.Join(errs...)
 }
 
-func (r *Runner) gatherStream(ctx context.Context, src Source, runs []*activeRun) (err error) {
-	defer r.contain("reading a stream", &err)
-	if err := r.gather(ctx, src); err != nil {
+func (r *Runner) gatherStream(ctx context.Context, src Source, runs []*activeRun) error {
+	if err := r.gatherNew(ctx, src); err != nil {
 		return err
 	}
 	return r.backfillAll(ctx, src, runs)
+}
+
+func (r *Runner) gatherNew(ctx context.Context, src Source) (err error) {
+	defer r.contain("reading a stream", &err)
+	return r.gather(ctx, src)
 }
 
 // contain, deferred, makes an error of a panic: it ends what was being done, not the daemon.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -100,11 +101,20 @@ func (r *Runner) isGathering(key string) bool {
 	return slices.ContainsFunc(r.runs, func(a *activeRun) bool { return a.Kind == Scheduled && a.Schedule == key })
 }
 
-// follow reads a stream whenever a row may have come, while some webhook is immediate.
+// follow reads a stream whenever a row may have come, while some webhook is immediate. Backfills go beside it: a long one
+// must not keep the new rows of all webhooks waiting.
 func (r *Runner) follow(ctx context.Context, src Source) error {
+	var filling atomic.Bool
 	for {
 		if r.webhooks().immediate {
-			r.sayOnce("gathering failed", src.Type(), r.gatherStream(ctx, src, nil))
+			err := r.gatherNew(ctx, src)
+			r.sayOnce("gathering failed", src.Type(), err)
+			if err == nil && filling.CompareAndSwap(false, true) {
+				r.chores.Go(func() {
+					defer filling.Store(false)
+					r.sayOnce("a backfill failed; trying again", src.Type(), r.backfillAll(ctx, src, nil))
+				})
+			}
 			if err := src.Wait(ctx, r.o.SourcePoll); err == nil {
 				continue
 			} else if ctx.Err() == nil {
