@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
+// configuration's own decoder, so a webhook may be written here just as it may be there.
+type webhookFlags struct {
+	chatbots, types, retryAt, ack, headers                              []string
+	url, dialect, schedule, timezone, immediate, from, key, description string
+}
+
+func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
+	f.StringArrayVar(&w.chatbots, "chatbot", nil, "the chatbot whose records it gets, or \"*\" for all (repeatable)")
+	f.StringVar(&w.url, "url", "", "where they are POSTed")
+	f.StringArrayVar(&w.types, "type", nil, "a type of record it gets (repeatable; default all)")
+	f.StringVar(&w.dialect, "dialect", "", "the format that the receiver understands (default smarterbot)")
+	f.StringVar(&w.schedule, "schedule", "", "when it is pushed to: cron, @hourly, @every 1h… (default the configuration's)")
+	f.StringVar(&w.timezone, "timezone", "", "the schedule's zone (default the configuration's)")
+	f.StringVar(&w.immediate, "immediate", "", "true: also as soon as a record is committed (default the configuration's)")
+	f.StringArrayVar(&w.retryAt, "retry-at", nil, "an offset from the first failure, such as 1m (repeatable; default the dialect's; none: no retries)")
+	f.StringArrayVar(&w.ack, "ack", nil, "an accepted value of the answer's status, or 2xx (repeatable)")
+	f.StringArrayVar(&w.headers, "header", nil, "a static header, `NAME: VALUE`, or @FILE with one a line (repeatable); values are secrets")
+	f.StringVar(&w.description, "description", "", "a note for people")
+	if add {
+		f.StringVar(&w.from, "from", "", "now, beginning or a time: which older rows it gets (default now)")
+		f.StringVar(&w.key, "sign-key", "", "@FILE or - for standard input (default: one is made)")
+	}
+}
+
+// document is these flags as a configuration has them. changed says which were given.
+func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map[string]any, error) {
+	doc := map[string]any{}
+	for _, one := range []struct {
+		flag, key string
+		value     any
+	}{
+		{"chatbot", "chatbot", w.chatbots},
+		{"url", "url", w.url},
+		{"type", "types", w.types},
+		{"dialect", "dialect", w.dialect},
+		{"schedule", "schedule", w.schedule},
+		{"timezone", "timezone", w.timezone},
+		{"from", "from", w.from},
+		{"description", "description", w.description},
+	} {
+		if changed(one.flag) {
+			doc[one.key] = one.value
+		}
+	}
+	if len(w.chatbots) == 1 {
+		doc["chatbot"] = w.chatbots[0]
+	}
+	if changed("immediate") {
+		switch w.immediate {
+		case "true", "false":
+			doc["immediate"] = w.immediate == "true"
+		default:
+			return nil, usageErrorf("--immediate %q: write true or false", w.immediate)
+		}
+	}
+	if changed("retry-at") {
+		doc["retry_at"] = w.retryAt
+		if len(w.retryAt) == 1 && w.retryAt[0] == "none" {
+			doc["retry_at"] = []string{}
+		}
+	}
+	if changed("ack") {
+		doc["ack"] = w.ack
+		if len(w.ack) == 1 && w.ack[0] == jobs.Ack2xx {
+			doc["ack"] = jobs.Ack2xx
+		}
+	}
+	if changed("header") {
+		headers, err := readHeaders(w.headers)
+		if err != nil {
+			return nil, err
+		}
+		doc["headers"] = headers
+	}
+	if changed("sign-key") {
+		key, err := readSecret("--sign-key", w.key, stdin)
+		if err != nil {
+			return nil, err
+		}
+		doc["sign_key"] = key
+	}
+	return doc, nil
+}
+
+// readSecret reads a secret that must not stand on a command line, where every user of the machine sees it.
+func readSecret(flag, where string, stdin io.Reader) (string, error) {
+	var text []byte
+	var err error
+	file, named := strings.CutPrefix(where, "@")
+	switch {
+	case where == "-":
+		text, err = io.ReadAll(io.LimitReader(stdin, 64<<10))
+	case named:
+		text, err = environment().ReadFile(file)
+	default:
+		return "", usageErrorf("%s: write @FILE, or - for standard input: other users see what is on a command line", flag)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
+}
+
+func readHeaders(given []string) (map[string]string, error) {
+	headers := map[string]string{}
+	for _, text := range given {
+		lines := []string{text}
+		if file, named := strings.CutPrefix(text, "@"); named {
+			read, err := environment().ReadFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("--header: %w", err)
+			}
+			lines = strings.Split(strings.TrimSpace(string(read)), "\n")
+		}
+		for _, line := range lines {
+			name, value, ok := strings.Cut(line, ":")
+			if !ok {
+				return nil, usageErrorf("--header: write NAME: VALUE, or @FILE")
+			}
+			headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
+	}
+	return headers, nil
+}
+
+// webhookOf reads a document of one webhook as the configuration c would hold it.
+func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
+	streams := []any{}
+	for _, s := range c.Streams {
+		streams = append(streams, map[string]any{"type": s.Type, "table": "any"})
+	}
+	text, err := json.Marshal(map[string]any{
+		"streams": streams, "source": "sqlite:/nowhere", "schedule": c.Schedule, "timezone": c.Timezone, "immediate": c.Immediate,
+		"http": map[string]any{"allow_http": c.HTTP.AllowHTTP}, "webhooks": []any{doc},
+	})
+	if err != nil {
+		return jobs.Webhook{}, err
+	}
+	// JSON is YAML, but what a configuration expands is here what it is.
+	text = []byte(strings.ReplaceAll(string(text), "${", "$${"))
+	parsed, err := config.Parse("webhook", text, configOptions())
+	if err == nil {
+		var resolved *config.Resolved
+		if resolved, err = parsed.Resolve(environment()); err == nil {
+			return resolved.Webhooks[0], nil
+		}
+	}
+	var mistakes config.Mistakes
+	if !errors.As(err, &mistakes) {
+		return jobs.Webhook{}, &exitError{code: exitUsage, err: err}
+	}
+	var lines []error
+	for _, m := range mistakes {
+		lines = append(lines, fmt.Errorf("%s: %s", strings.TrimPrefix(strings.TrimPrefix(m.Path, "webhooks[0]"), "."), m.Text))
+	}
+	return jobs.Webhook{}, &exitError{code: exitUsage, err: errors.Join(lines...)}
+}
+
+// applyTo changes what a document names.
+func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
+	whole := map[string]any{"id": w.ID, "chatbot": w.Chatbots, "url": w.URL.Reveal(), "dialect": w.Dialect}
+	for key, value := range doc {
+		whole[key] = value
+	}
+	if w.AllChatbots() && doc["chatbot"] == nil {
+		whole["chatbot"] = jobs.AllChatbots
+	}
+	to, err := webhookOf(c, whole)
+	if err != nil {
+		return err
+	}
+	for key := range doc {
+		switch key {
+		case "chatbot":
+			w.Chatbots = to.Chatbots
+		case "url":
+			w.URL = to.URL
+		case "types":
+			w.Types = to.Types
+		case "dialect":
+			w.Dialect = to.Dialect
+		case "schedule":
+			w.Schedule = to.Schedule
+		case "timezone":
+			w.Timezone = to.Timezone
+		case "immediate":
+			w.Immediate = to.Immediate
+		case "retry_at":
+			w.RetryAt = to.RetryAt
+		case "ack":
+			w.Ack = to.Ack
+		case "headers":
+			w.Headers = to.Headers
+		case "description":
+			w.Description = to.Description
+		}
+	}
+	return nil
+}
