@@ -161,11 +161,13 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 	ro, now := r.webhooks(), r.o.Ledger.Now()
 	records, err := r.reread(ctx, typ, deliveries)
 	if err != nil {
+		again := now // we stop: who goes on need not wait
 		if ctx.Err() == nil {
+			again = now.Add(unreadable)
 			r.log.Error("rows could not be read again; trying later", "stream", typ, "records", len(deliveries), "error", err)
 		}
 		for _, d := range deliveries {
-			r.settler.record(putBack(d, now.Add(unreadable)))
+			r.settler.record(putBack(d, again))
 		}
 		return
 	}
