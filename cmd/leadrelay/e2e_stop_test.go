@@ -65,7 +65,7 @@ immediate: true
 %swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning, description: %q}]
 `, app.source, local, url, signKey, description)
 	}
-	s := newSite(t, 2*time.Minute, config("as it began"))
+	s := newSite(t, 50*time.Second, config("as it began"))
 	rows := app.insertMany("a", 600)
 	p := s.serve()
 	for i := range 4 {
