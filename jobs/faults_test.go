@@ -263,6 +263,36 @@ func TestOneHangingWebhook(t *testing.T) {
 	})
 }
 
+// TestBackfillKeepsNobodyWaiting: while a long backfill goes to a slow CRM, another webhook's new rows go at once.
+func TestBackfillKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.close()
+		b.leads.add("bot", 6000)
+		immediate := func(w *jobs.Webhook) { w.Immediate = true }
+		b.provision(hook("slow", immediate, func(w *jobs.Webhook) { w.From = jobs.FromBeginning }),
+			hook("quick", immediate, func(w *jobs.Webhook) { w.Chatbots = []string{"quick"} }))
+		b.crm.answer = func(a attempt) error {
+			if a.webhook == "slow" {
+				time.Sleep(100 * time.Millisecond)
+			}
+			return nil
+		}
+		start := time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			b.leads.add("quick", 1)
+		}()
+		b.serve(30 * time.Second)
+		if diff := cmp.Diff([]time.Duration{time.Second}, b.crm.times("quick", start)); diff != "" {
+			t.Errorf("the new row's attempts (-want +got):\n%s", diff)
+		}
+		if n := len(b.crm.got("slow")); n < 500 || n > 5000 {
+			t.Errorf("%d of the backfill's records went meanwhile: the backfill was not long, or stood still", n)
+		}
+	})
+}
+
 // TestStopRecordsWhatIsInFlight: a request under way when the daemon is told to stop is let to end, and recorded.
 func TestStopRecordsWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
