@@ -74,7 +74,7 @@ admin: {listen: 127.0.0.1:0}
 	said := strings.Count(p.errs.String(), away)
 	run()
 	rows = append(rows, app.insertMany("a", 50)...)
-	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
+	s.soon(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
 
 	// And while there is nothing to do.
 	stop(syscall.SIGQUIT)
@@ -83,7 +83,7 @@ admin: {listen: 127.0.0.1:0}
 	run()
 	p.says("is back", back+1)
 	rows = append(rows, app.insertMany("a", 10)...)
-	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "what was committed afterwards is at the CRM")
+	s.soon(func() bool { return crm.Counts().Acked == len(rows) }, "what was committed afterwards is at the CRM")
 	time.Sleep(300 * time.Millisecond) // what came twice would come now
 	p.stop()
 	exactlyOnce(t, crm, "w", "Lead", rows)

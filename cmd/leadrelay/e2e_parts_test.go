@@ -246,6 +246,17 @@ func (s *site) until(f func() bool, format string, args ...any) {
 	}
 }
 
+// soon is until for what nothing stands in the way of: a lease's end (30 s) or a minute's wait would be a fault.
+func (s *site) soon(f func() bool, format string, args ...any) {
+	s.t.Helper()
+	const limit = 20 * time.Second
+	began := time.Now()
+	s.until(f, format, args...)
+	if took := time.Since(began); took > limit {
+		s.t.Errorf("it took %v until "+format, append([]any{took.Round(time.Millisecond)}, args...)...)
+	}
+}
+
 // A journal is a buffer that may be read while it is written.
 type journal struct {
 	mu  sync.Mutex

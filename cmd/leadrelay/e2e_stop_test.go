@@ -65,7 +65,7 @@ immediate: true
 %swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning, description: %q}]
 `, app.source, local, url, signKey, description)
 	}
-	s := newSite(t, 50*time.Second, config("as it began"))
+	s := newSite(t, 2*time.Minute, config("as it began"))
 	rows := app.insertMany("a", 600)
 	p := s.serve()
 	for i := range 4 {
@@ -77,7 +77,7 @@ immediate: true
 		p.signal(syscall.SIGHUP)
 		p.says("the configuration was read again", i+1)
 	}
-	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
+	s.soon(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
 	time.Sleep(300 * time.Millisecond) // what came twice would come now
 	p.stop()
 	exactlyOnce(t, crm, "w", "Lead", rows)

@@ -56,7 +56,7 @@ ledger: %q
 			})
 			work.Wait()
 			rows = append(rows, added...)
-			s.until(func() bool {
+			s.soon(func() bool {
 				return crms["atonce"].Counts().Acked == len(rows) && crms["scheduled"].Counts().Acked == len(rows) && crms["failing"].Counts().Acked == len(failing)
 			}, "all %d rows are at the CRMs", len(rows))
 			time.Sleep(300 * time.Millisecond) // what came twice would come now
@@ -113,7 +113,7 @@ webhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]
 	s.until(func() bool { return crm.Counts().Acked >= len(rows)/2 }, "half of %d rows are at the CRM", len(rows))
 	daemons[0].stop()
 	rows = append(rows, app.insertMany("a", 50)...)
-	s.until(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
+	s.soon(func() bool { return crm.Counts().Acked == len(rows) }, "all %d rows are at the CRM", len(rows))
 	daemons[1].stop()
 	exactlyOnce(t, crm, "w", "Lead", rows)
 	for i := range sent {

@@ -71,7 +71,7 @@ func (a *application) transaction(ctx context.Context, r *rand.Rand) ([]int64, e
 // TestWriters: whatever 12 concurrent writers commit, and however late, comes to the CRM once.
 func TestWriters(t *testing.T) {
 	t.Parallel()
-	const writers, during, fewestRuns = 12, 7 * time.Second, 12
+	const writers, during, fewestRuns = 12, 7 * time.Second, 8
 	config := func(app *application, url string, immediate bool) string {
 		return fmt.Sprintf(`source: %q
 ledger: %q
@@ -117,7 +117,7 @@ immediate: %v
 		end := time.Now().Add(during)
 		rows := app.write(s.ctx, writers, func() bool { return time.Now().After(end) })
 		began := time.Now()
-		s.until(func() bool { return crm.Counts().Unique >= len(rows) }, "all %d rows are at the CRM", len(rows))
+		s.soon(func() bool { return crm.Counts().Unique >= len(rows) }, "all %d rows are at the CRM", len(rows))
 		took := time.Since(began)
 		time.Sleep(300 * time.Millisecond) // what came twice would come now
 		p.stop()
