@@ -68,14 +68,15 @@ func (e *missingError) Error() string {
 	return fmt.Sprintf("table %q has no %s %s", e.table, what, strings.Join(names, ", "))
 }
 
-// IsMissing reports whether err says that a stream's table or columns do not exist.
+// IsMissing reports whether err says that a stream's table does not exist. A table that lacks columns is there: leaving
+// its stream out would leave its rows unsent.
 func IsMissing(err error) bool {
-	_, ok := errors.AsType[*missingError](err)
-	return ok
+	missing, ok := errors.AsType[*missingError](err)
+	return ok && len(missing.columns) == 0
 }
 
 // Stream opens a stream: it looks at the table or query and settles on the cursor. Errors name the stream and what is
-// wrong; IsUnavailable says which of them may pass, IsMissing that the table or a column is not there.
+// wrong; IsUnavailable says which of them may pass, IsMissing that the table is not there.
 func (d *Database) Stream(ctx context.Context, cfg Config) (*Stream, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
