@@ -171,7 +171,7 @@ func (m *model) settle(t *rapid.T) {
 		}
 	}
 	if len(ids) == 0 {
-		t.Skip("nothing is sending")
+		return
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	acked := map[string]bool{}
