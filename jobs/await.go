@@ -23,6 +23,12 @@ func newWaiter(log *slog.Logger, unavailable func(error) bool, patience time.Dur
 	return &waiter{log: log, unavailable: unavailable, patience: patience, waiting: map[string]int{}}
 }
 
+// Await calls f until it succeeds, fails with an error that is not unavailable, ctx ends, or patience is over (0: never
+// over). It says once that what is away, and that it is back.
+func Await(ctx context.Context, log *slog.Logger, what string, unavailable func(error) bool, patience time.Duration, f func(context.Context) error) error {
+	return newWaiter(log, unavailable, patience).do(ctx, what, f)
+}
+
 // do calls f until it succeeds, fails with an error that waiting does not mend, or ctx ends. what names the database.
 func (w *waiter) do(ctx context.Context, what string, f func(context.Context) error) error {
 	away := false

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sethvargo/go-retry"
-
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
@@ -225,22 +223,7 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 
 // await calls f until it succeeds or fails for another reason than that a database is away.
 func (a *app) await(ctx context.Context, what string, patience time.Duration, f func(context.Context) error) error {
-	said := false
-	backoff := retry.WithCappedDuration(5*time.Second, retry.NewExponential(100*time.Millisecond))
-	if patience > 0 {
-		backoff = retry.WithMaxDuration(patience, backoff)
-	}
-	return retry.Do(ctx, backoff, func(ctx context.Context) error {
-		err := f(ctx)
-		if err == nil || !unavailable(err) || ctx.Err() != nil {
-			return err
-		}
-		if !said {
-			a.log.Warn(what+" is away, waiting for it", "error", err)
-			said = true
-		}
-		return retry.RetryableError(err)
-	})
+	return jobs.Await(ctx, a.log, what, unavailable, patience, f)
 }
 
 // unavailable reports whether waiting may mend err. A file that is not there, or may not be opened, is no database that
