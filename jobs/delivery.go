@@ -27,11 +27,12 @@ const (
 type Reason string
 
 const (
-	Expired   Reason = "expired"   // give_up_after has passed
-	Withdrawn Reason = "withdrawn" // its row is gone from the source
-	Rejected  Reason = "rejected"  // it cannot be encoded
-	Removed   Reason = "removed"   // its webhook was removed
-	Exhausted Reason = "exhausted" // its dialect allows no further round
+	Expired    Reason = "expired"    // give_up_after has passed
+	Withdrawn  Reason = "withdrawn"  // its row is gone from the source
+	Rejected   Reason = "rejected"   // it cannot be encoded
+	Superseded Reason = "superseded" // a newer version of its row goes instead
+	Removed    Reason = "removed"    // its webhook was removed
+	Exhausted  Reason = "exhausted"  // its dialect allows no further round
 )
 
 // A Delivery is one record owed to one webhook. It holds keys, times and outcomes, never the record's content.

@@ -53,8 +53,10 @@ func (s *table) add(chatbot string, n int) []string {
 	return keys
 }
 
-func (s *table) Type() string          { return s.typ }
-func (s *table) Definition() string    { return "table" }
+func (s *table) Type() string       { return s.typ }
+func (s *table) Definition() string { return "table" }
+func (s *table) Versioned() bool    { return false }
+
 func (s *table) Settle() time.Duration { return s.settle }
 
 func position(b jobs.Bookmark) int {
@@ -163,6 +165,8 @@ func (c *crm) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
 	}
 	return jobs.Answer{Status: 200, Word: "success"}, ctx.Err()
 }
+
+func (c *crm) Event(_, _, action string) (string, bool) { return "", action != jobs.ActionRemove }
 
 func (c *crm) OneRound(dialect string) bool { return dialect == "one round" }
 

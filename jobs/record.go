@@ -20,14 +20,21 @@ type Record struct {
 	Row     string    // the row's key as text
 	Chatbot string    // whose record it is
 	Created time.Time // UTC, cut to microseconds; zero where the column is NULL
-	Version string    // "" until a stream has an updated: column
-	Action  string    // ActionCreate, ActionUpdate, ActionRemove
-	Fields  []Field   // in the stream's order, by the name they have on the wire
-	Err     error     // why the row cannot be a record (a time that is none, …); Row and Chatbot are set all the same
+	Version string    // of the row, where its stream has versions: Updated as text; else ""
+	Updated time.Time // when the row last changed, where its stream has versions: UTC, cut to microseconds
+	// Hold is how long after it was seen another change may still leave Version as it is: a second, where the database
+	// keeps whole seconds. The record is not pushed before.
+	Hold   time.Duration
+	Action string  // ActionCreate; ActionRemove where the row is marked as deleted. What was acknowledged before makes updates
+	Fields []Field // in the stream's order, by the name they have on the wire
+	Err    error   // why the row cannot be a record (a time that is none, …); Row and Chatbot are set all the same
 }
 
+// JSON is the value of a JSON column: a JSON text as the database gave it, not yet checked.
+type JSON string
+
 // A Field is one named value of a record. Value is nil (NULL), string (valid UTF-8 or not, as the database gave it),
-// int64, float64 or bool.
+// int64, float64, bool or JSON.
 type Field struct {
 	Name  string
 	Value any

@@ -44,6 +44,9 @@ type Sink interface {
 	Encode(w *Webhook, rec *Record, created time.Time) ([]byte, error)
 	// Push signs, posts and judges the answer. The error is a *RefusedError, or ctx's where the push was called off.
 	Push(ctx context.Context, req Request) (Answer, error)
+	// Event is what a dialect calls what a record of this type and action tells, such as note.updated; "" where it has
+	// no such names. told is false where a body of the dialect cannot say that a record was changed in this way.
+	Event(dialect, typ, action string) (event string, told bool)
 	// OneRound reports whether a dialect allows no further round: a record whose round is spent is dead, Exhausted.
 	OneRound(dialect string) bool
 }

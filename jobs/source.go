@@ -27,6 +27,9 @@ type Source interface {
 	// wrong for this one (another table, id column or cursor).
 	Type() string
 	Definition() string
+	// Versioned reports whether the rows' changes are records too: rows come again when they change, or are marked as
+	// deleted, and Record.Version tells the versions of a row apart.
+	Versioned() bool
 	// Settle is how long after its creation a record is pushed at the earliest.
 	Settle() time.Duration
 

@@ -32,9 +32,11 @@ type Webhook struct {
 	Chatbots    []string  // one or more, or AllChatbots alone
 	URL         Secret    // many URLs are secrets: see MaskedURL
 	SignKey     Secret    // the HMAC key as given; never empty for a dialect that signs every request
+	SignKeyOf   string    // the webhook whose keys sign this one's requests; "": its own
 	OldKey      Secret    // while SignKey replaces it: the key before, which signs too; else ""
 	OldKeyUntil time.Time // until then
 	Types       []string  // sorted; empty: all
+	Events      []string  // sorted, as its dialect names them; records that tell another event are not for it; empty: all
 	Dialect     string
 	Schedule    string // as written in the configuration: cron, @daily, @every …
 	Timezone    string // IANA name of the schedule's zone

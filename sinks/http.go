@@ -182,6 +182,16 @@ func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]b
 	return d.encode(make([]byte, 0, 512), w, rec, created.UTC())
 }
 
+// Event is what a dialect calls a record's event: see jobs.Sink. A dialect without names of events tells new rows and
+// changed ones alike, and cannot say that one is gone.
+func (h *HTTP) Event(dialect, typ, action string) (event string, told bool) {
+	d, ok := dialects[dialect]
+	if !ok || d.names.action == nil {
+		return "", action != jobs.ActionRemove
+	}
+	return d.Event(typ, action), true
+}
+
 // OneRound reports whether a dialect tries a record in one round alone: spent, it is dead, exhausted.
 func (h *HTTP) OneRound(dialect string) bool {
 	d, ok := dialects[dialect]

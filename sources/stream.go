@@ -134,6 +134,9 @@ func (s *Stream) Type() string { return s.cfg.Type }
 // Cursor is CursorGaps or CursorCreated: what auto came to.
 func (s *Stream) Cursor() string { return s.kind }
 
+// Versioned reports whether the rows' changes are records too.
+func (s *Stream) Versioned() bool { return false }
+
 // Settle is how long after its creation a record is pushed at the earliest.
 func (s *Stream) Settle() time.Duration { return s.cfg.Settle }
 
