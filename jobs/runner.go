@@ -224,7 +224,7 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 	}
 	r.bulletin.note(kinds)
 	nudge(r.moved)
-	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead }) {
+	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead || o.Newer != nil }) {
 		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due
 	}
 }
