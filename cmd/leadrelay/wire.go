@@ -42,14 +42,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	}
 	var mistakes []error
 	for i, w := range resolved.Webhooks {
-		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
-		}
-		if err := checkKey(w); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
-		}
-		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
+		for _, m := range mistakesOf(w, resolved.HTTP.AllowHTTP) {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
 		}
 	}
 	if len(mistakes) > 0 {
@@ -100,14 +94,6 @@ func signs(dialect string) bool {
 
 // fits reports whether a key has the form that the dialect's keys have.
 func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
-
-// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
-func checkKey(w jobs.Webhook) error {
-	if w.SignKey == "" {
-		return nil
-	}
-	return sinks.CheckKey(w.Dialect, w.SignKey)
-}
 
 // parts are what a configuration is made of, opened.
 type parts struct {
