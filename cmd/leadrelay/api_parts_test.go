@@ -209,11 +209,11 @@ func apiConfig(t *testing.T, engine, crm string) (config string, app *applicatio
 	return fmt.Sprintf(`source: %q
 ledger: %q
 %swebhooks:
-  - {id: of-a, chatbot: a, url: "%[4]s/of-a/secret-path", headers: {X-Token: secret-header}, from: beginning}
-  - {id: of-b, chatbot: b, url: "%[4]s/of-b/secret-path", from: beginning}
-  - {id: of-both, chatbot: [a, b], url: "%[4]s/of-both/secret-path", from: beginning}
-  - {id: of-all, chatbot: "*", url: "%[4]s/of-all/secret-path", from: beginning}
-`, app.source, newLedger(t, engine), local, crm), app
+  - {id: of-a, chatbot: a, url: "%[4]s/of-a/secret-path", sign_key: %[5]q, headers: {X-Token: secret-header}, from: beginning}
+  - {id: of-b, chatbot: b, url: "%[4]s/of-b/secret-path", sign_key: %[5]q, from: beginning}
+  - {id: of-both, chatbot: [a, b], url: "%[4]s/of-both/secret-path", sign_key: %[5]q, from: beginning}
+  - {id: of-all, chatbot: "*", url: "%[4]s/of-all/secret-path", sign_key: %[5]q, from: beginning}
+`, app.source, newLedger(t, engine), local, crm, signKey), app
 }
 
 // TestOpenAPI: the document is valid OpenAPI 3.1, its examples too, and it describes every path that is answered.

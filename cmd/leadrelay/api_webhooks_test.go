@@ -168,8 +168,10 @@ func TestAPIMistakes(t *testing.T) {
 		{"a member that there is not yet", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "rate": "5/s"}`, 422, []string{"body.rate"}},
 		{"a member in another case", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "Dialect": "smarterbot"}`, 422, []string{"body.Dialect"}},
 		{"wrong types", "POST", "/webhooks", `{"chatbot": {}, "url": 5, "sign_key": ["sesame"], "immediate": "yes"}`, 422, []string{"body.chatbot", "body.immediate", "body.sign_key", "body.url"}},
-		{"wrong values", "POST", "/webhooks", `{"chatbot": [], "url": "ftp://sesame/", "schedule": "often", "types": ["Lead", "Leed"], "retry_at": ["1m", "1s"], "dialect": "latin", "id": "a b", "from": "then"}`, 422,
-			[]string{"body.chatbot", "body.dialect", "body.from", "body.id", "body.retry_at[1]", "body.schedule", "body.types[1]", "body.url"}},
+		{
+			"wrong values", "POST", "/webhooks", `{"chatbot": [], "url": "ftp://sesame/", "schedule": "often", "types": ["Lead", "Leed"], "retry_at": ["1m", "1s"], "dialect": "latin", "id": "a b", "from": "then"}`, 422,
+			[]string{"body.chatbot", "body.dialect", "body.from", "body.id", "body.retry_at[1]", "body.schedule", "body.types[1]", "body.url"},
+		},
 		{"a header of ours", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "headers": {"X-Webhook-Id": "sesame"}}`, 422, []string{"body.headers.X-Webhook-Id"}},
 		{"a user in the URL", "POST", "/webhooks", `{"chatbot": "c", "url": "http://user:sesame@127.0.0.1/"}`, 422, []string{"body.url"}},
 		{"a key of another form", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "dialect": "standard-webhooks", "sign_key": "sesame"}`, 422, []string{"body.sign_key"}},
