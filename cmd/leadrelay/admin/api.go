@@ -61,6 +61,7 @@ type Options struct {
 	Auth        Authenticator             // nil: reading only, from this machine only
 	Listen      string                    // the address that is listened on
 	Unavailable func(error) bool          // whether an error is one that waiting mends
+	PushTimeout time.Duration             // of a request to a CRM
 	Log         *slog.Logger
 	Version     string // of the program
 }
@@ -130,6 +131,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := context.WithValue(r.Context(), principalKey{}, caller)
+	ctx = context.WithValue(ctx, connectionKey{}, http.NewResponseController(w))
 	a.mux.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -165,8 +167,15 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
 	problem(w, http.StatusNotFound, "there is no such path; GET /openapi.json lists those that there are")
 }
 
+type connectionKey struct{}
+
 // register adds an operation. Its handler has until the API's patience ends, and its errors are problems.
 func register[I, O any](a *API, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	registerWithin(a, op, patience, handle)
+}
+
+// registerWithin adds an operation whose handler has so long; the listener waits for its answer longer.
+func registerWithin[I, O any](a *API, op huma.Operation, limit time.Duration, handle func(context.Context, *I) (*O, error)) {
 	op.MaxBodyBytes = maxBody + 1 // huma refuses what is as long
 	op.Errors = append(op.Errors, http.StatusForbidden, http.StatusServiceUnavailable)
 	if a.Auth != nil {
@@ -177,7 +186,10 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	}
 	slices.Sort(op.Errors)
 	huma.Register(a.huma, op, func(ctx context.Context, input *I) (*O, error) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		if connection, ok := ctx.Value(connectionKey{}).(*http.ResponseController); ok {
+			_ = connection.SetWriteDeadline(time.Now().Add(limit + patience)) // where there is a connection
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		output, err := handle(ctx, input)
 		if _, ok := errors.AsType[huma.StatusError](err); err != nil && !ok {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
@@ -219,6 +220,37 @@ func TestUse(t *testing.T) {
 		t.Errorf("from the old API: HTTP %d", code)
 	}
 	<-closed
+}
+
+// TestSlowAnswer: an operation that is given long has its answer written however late that is.
+func TestSlowAnswer(t *testing.T) {
+	a, _ := stubbed(t, nil)
+	registerWithin(a, huma.Operation{OperationID: "slow", Method: http.MethodGet, Path: "/api/v1/slow"}, time.Minute,
+		func(ctx context.Context, _ *struct{}) (*answer[string], error) {
+			if until, ok := ctx.Deadline(); !ok || time.Until(until) < 50*time.Second {
+				t.Errorf("it has until %v", until)
+			}
+			time.Sleep(300 * time.Millisecond)
+			return &answer[string]{"late"}, nil
+		})
+	server := httptest.NewUnstartedServer(a)
+	server.Config.WriteTimeout = 100 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	r, err := http.NewRequest(http.MethodGet, server.URL+"/api/v1/slow", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer 0123456789abcdef")
+	got, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	if err != nil || strings.TrimSpace(string(text)) != `"late"` {
+		t.Errorf("%s, %v", text, err)
+	}
 }
 
 // FuzzBody: whatever is sent as a body is taken or refused with a problem that does not repeat it.
