@@ -1,10 +1,7 @@
 package sinks
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,34 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks/crmtest"
 )
-
-// nodeCRM starts testdata/crm.js and returns its URL.
-func nodeCRM(t *testing.T, key string) string {
-	t.Helper()
-	cmd := exec.Command("node", "testdata/crm.js", key)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("Node.js is needed to run the vendor's recipe: %v", err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-	port, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "http://127.0.0.1:" + strings.TrimSpace(port) + "/"
-}
 
 // texts draws what databases hold: any Unicode, and what has broken JSON writers and readers before.
 func texts() *rapid.Generator[string] {
@@ -90,7 +61,7 @@ func records() *rapid.Generator[jobs.Record] {
 func TestNodeVerifies(t *testing.T) {
 	const key = "ключ+/= with 'quotes'"
 	h := newSink(t, local())
-	w := webhook(nodeCRM(t, key))
+	w := webhook(crmtest.Start(t, crmtest.Vendor, map[string][]string{"": {key}}).URL)
 	w.SignKey = key
 	pushed := 0
 	rapid.Check(t, func(t *rapid.T) {

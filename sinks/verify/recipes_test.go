@@ -1,11 +1,9 @@
 package verify_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/sinks"
+	"github.com/leadrelay/leadrelay/sinks/crmtest"
 	"github.com/leadrelay/leadrelay/sinks/verify"
 )
 
@@ -32,22 +31,14 @@ type recipe struct {
 }
 
 var recipes = []recipe{
-	{"verify.js", []string{"node", "testdata/vectors.js"}, func(t *testing.T, keys map[string][]string) string {
-		return serveCommand(t, "node", "testdata/server.js", encode(keys))
-	}},
-	{"verify.py", []string{"python3", "testdata/vectors.py"}, func(t *testing.T, keys map[string][]string) string {
-		return serveCommand(t, "python3", "testdata/server.py", encode(keys))
-	}},
-	{"verify.php", []string{"php", "testdata/vectors.php"}, servePHP},
+	{"verify.js", []string{"node", "testdata/vectors.js"}, serveIn(crmtest.Node)},
+	{"verify.py", []string{"python3", "testdata/vectors.py"}, serveIn(crmtest.Python)},
+	{"verify.php", []string{"php", "testdata/vectors.php"}, serveIn(crmtest.PHP)},
 	{"verify.go", nil, serveGo},
 }
 
-func encode(keys map[string][]string) string {
-	text, err := json.Marshal(keys)
-	if err != nil {
-		panic(err)
-	}
-	return string(text)
+func serveIn(language crmtest.Language) func(*testing.T, map[string][]string) string {
+	return func(t *testing.T, keys map[string][]string) string { return crmtest.Start(t, language, keys).URL }
 }
 
 // TestRecipesOnVectors lets each recipe judge every vector.
@@ -176,77 +167,4 @@ func serveGo(t *testing.T, keys map[string][]string) string {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL + "/"
-}
-
-// serveCommand starts a server that prints its port and ends with its standard input.
-func serveCommand(t *testing.T, name string, args ...string) string {
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%s is needed to run its recipe: %v", name, err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-	port, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "http://127.0.0.1:" + strings.TrimSpace(port) + "/"
-}
-
-// servePHP starts PHP's own web server, which has to be told its port.
-func servePHP(t *testing.T, keys map[string][]string) string {
-	for range 5 {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := free.Addr().String()
-		free.Close()
-		cmd := exec.Command("php", "-q", "-S", address, "testdata/server.php")
-		cmd.Env = append(os.Environ(), "KEYS="+encode(keys))
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("php is needed to run its recipe: %v", err)
-		}
-		ended := make(chan struct{})
-		go func() {
-			_ = cmd.Wait()
-			close(ended)
-		}()
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			<-ended
-		})
-		if listens(address, ended) {
-			return "http://" + address + "/"
-		}
-	}
-	t.Fatal("PHP's web server does not start")
-	return ""
-}
-
-// listens waits for a server that was started; false: it ended.
-func listens(address string, ended <-chan struct{}) bool {
-	for range 300 {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return true
-		}
-		select {
-		case <-ended:
-			return false
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return false
 }

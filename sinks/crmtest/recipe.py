@@ -1,5 +1,6 @@
-"""A CRM that verifies with verify.py. Paths are /DIALECT/WHICH; the argument is {"DIALECT/WHICH": [key, …]}. It prints its
-port and ends with its standard input."""
+"""A CRM that verifies with verify.py. $KEYS and $TAKEN are as crmtest.go says. It prints its port and ends with its
+standard input."""
+import base64
 import json
 import os
 import sys
@@ -7,10 +8,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "verify"))
 from verify import verify  # noqa: E402
 
-keys = json.loads(sys.argv[1])
+keys = json.loads(os.environ["KEYS"])
+taking = threading.Lock()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,6 +25,9 @@ class Handler(BaseHTTPRequestHandler):
         answer = b'{"status":"success"}' if good else b""
         if good:
             json.loads(body)
+            taken = {"path": path, "id": self.headers["X-Webhook-Id"], "body": base64.b64encode(body).decode()}
+            with taking, open(os.environ["TAKEN"], "a", encoding="utf-8") as f:
+                f.write(json.dumps(taken) + "\n")
         self.send_response(200 if good else 401)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

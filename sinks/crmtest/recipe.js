@@ -1,10 +1,11 @@
-// A CRM that verifies with the middleware of verify.js, mounted without Express. Paths are /DIALECT/WHICH; the argument
-// is {"DIALECT/WHICH": [key, …]}. Where WHICH is both, the body was read before, as by express.json() that keeps it raw.
-// It prints its port and ends with its standard input.
+// A CRM that verifies with the middleware of verify.js, mounted without Express. $KEYS and $TAKEN are as crmtest.go says.
+// Where a path ends in /both, the body was read before, as by express.json() that keeps it raw. It prints its port and
+// ends with its standard input.
 'use strict';
+const fs = require('fs');
 const http = require('http');
-const { middleware } = require('../verify.js');
-const keys = JSON.parse(process.argv[2]);
+const { middleware } = require('../verify/verify.js');
+const keys = JSON.parse(process.env.KEYS);
 const server = http.createServer(async (req, res) => {
   const path = req.url.slice(1);
   if (path.endsWith('/both')) {
@@ -17,6 +18,8 @@ const server = http.createServer(async (req, res) => {
       res.statusCode = 500;
       return res.end();
     }
+    const taken = { path, id: req.headers['x-webhook-id'], body: req.rawBody.toString('base64') };
+    fs.appendFileSync(process.env.TAKEN, JSON.stringify(taken) + '\n');
     res.setHeader('Content-Type', 'application/json');
     return res.end(JSON.stringify({ status: 'success' }));
   });
