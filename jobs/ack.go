@@ -37,6 +37,17 @@ func AckRuleOf(ack []string) (r AckRule, ok bool) {
 	return r, err == nil && r.Check() == nil
 }
 
+// AckDocument is a Webhook.Ack as one writes it in the configuration: a preset's name, an AckRule, or the accepted values.
+func AckDocument(ack []string) any {
+	if len(ack) == 1 && slices.Contains(AckPresets, ack[0]) {
+		return ack[0]
+	}
+	if r, ok := AckRuleOf(ack); ok {
+		return r
+	}
+	return append([]string{}, ack...)
+}
+
 // Names returns the names that lead to the rule's member, outermost first.
 func (r AckRule) Names() []string { return strings.Split(r.Path, ".") }
 

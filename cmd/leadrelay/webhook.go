@@ -125,7 +125,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	line("schedule", d.Schedule+" "+d.Timezone)
 	line("immediate", d.Immediate)
 	line("retry_at", listed(d.RetryAt, "none"))
-	line("ack", listed(d.Ack, "none"))
+	line("ack", ackText(d.Ack))
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		line("header "+name, d.Headers[name])
 	}
@@ -139,6 +139,26 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	return t.Flush()
 }
 
+// ackText words an answer rule as the configuration writes it.
+func ackText(document any) string {
+	switch ack := document.(type) {
+	case string:
+		return ack
+	case jobs.AckRule:
+		text := "{path: " + scalar(ack.Path)
+		if len(ack.Equals) > 0 {
+			text += ", equals: " + listed(ack.Equals, "")
+		}
+		if len(ack.Prefix) > 0 {
+			text += ", prefix: " + listed(ack.Prefix, "")
+		}
+		return text + "}"
+	case []string:
+		return listed(ack, "none")
+	}
+	return fmt.Sprint(document)
+}
+
 // listed words a list as the configuration writes it.
 func listed(list []string, empty string) string {
 	if len(list) == 0 {
@@ -146,10 +166,15 @@ func listed(list []string, empty string) string {
 	}
 	words := make([]string, len(list))
 	for i, word := range list {
-		if strings.ContainsAny(word, " ,:[]{}\"") {
-			word = strconv.Quote(word)
-		}
-		words[i] = word
+		words[i] = scalar(word)
 	}
 	return "[" + strings.Join(words, ", ") + "]"
+}
+
+// scalar quotes a text that YAML would not take for itself within a list.
+func scalar(word string) string {
+	if word == "" || strings.ContainsAny(word, " ,:[]{}\"'#") || strings.ContainsAny(word[:1], "&*!|>%@`-?") {
+		return strconv.Quote(word)
+	}
+	return word
 }

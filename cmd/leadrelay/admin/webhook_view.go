@@ -20,7 +20,7 @@ type Webhook struct {
 	Timezone    string            `json:"timezone" example:"Europe/Prague"`
 	Immediate   bool              `json:"immediate" doc:"Records are also pushed as soon as they are committed."`
 	RetryAt     []string          `json:"retry_at" doc:"Offsets from the first failure; empty: no retries."`
-	Ack         []string          `json:"ack" doc:"The answers that acknowledge a record."`
+	Ack         any               `json:"ack" doc:"The answers that acknowledge a record: values of status, a preset such as 2xx, or a rule, as they are posted."`
 	Headers     map[string]string `json:"headers,omitempty" doc:"Static headers by name. Values are never shown."`
 	From        string            `json:"from" doc:"Where it began: now, beginning or a time." example:"now"`
 	Description string            `json:"description"`
@@ -35,7 +35,7 @@ type Webhook struct {
 func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 	v := Webhook{
 		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), Types: append([]string{}, w.Types...), Dialect: w.Dialect,
-		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: append([]string{}, w.Ack...),
+		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: jobs.AckDocument(w.Ack),
 		From: w.From, Description: w.Description, Provisioned: w.Origin != "",
 		State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
 	}
