@@ -123,9 +123,9 @@ func (c *createdCursor) at(ctx context.Context, id string) (jobs.Bookmark, error
 	case err != nil:
 		return "", err
 	case len(records) == 0:
-		return "", fmt.Errorf("there is no row %q", id)
+		return "", noRow(fmt.Sprintf("there is no row %q", id))
 	case records[0].Created.IsZero():
-		return "", fmt.Errorf("row %q has no creation time", id)
+		return "", noRow(fmt.Sprintf("row %q has no creation time", id))
 	}
 	m := &createdMark{low: records[0].Created}
 	m.seen.add(&records[0])

@@ -256,7 +256,7 @@ func (c *gapsCursor) describe(b jobs.Bookmark) (string, int) {
 func (c *gapsCursor) at(ctx context.Context, id string) (jobs.Bookmark, error) {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
-		return "", fmt.Errorf("%q is no integer id", id)
+		return "", noRow(fmt.Sprintf("%q is no integer id", id))
 	}
 	m := &gapsMark{any: true, high: n}
 	err = c.s.db.eng.read(ctx, func(q querier) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -16,10 +17,10 @@ import (
 func newDeliveryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "delivery", Short: "Say what became of records"}
 	var o struct {
-		webhooks   []string
-		state, row string
-		limit      int
-		after      string
+		webhooks        []string
+		typ, state, row string
+		limit           int
+		after           string
 	}
 	list := &cobra.Command{
 		Use:   "list",
@@ -27,7 +28,7 @@ func newDeliveryCommand(a *app) *cobra.Command {
 		Long: `Print deliveries, the newest first: which record (type and row) is owed to which webhook, and what became of it.
 "Did webhook acme get row 4711, and if not, why not?" is: leadrelay delivery list --webhook acme --row 4711`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f := ledger.Filter{Webhooks: o.webhooks, State: jobs.State(o.state), Row: o.row, Limit: o.limit, After: o.after}
+			f := ledger.Filter{Webhooks: o.webhooks, Type: o.typ, State: jobs.State(o.state), Row: o.row, Limit: o.limit, After: o.after}
 			switch f.State {
 			case "", jobs.Pending, jobs.Sending, jobs.Delivered, jobs.Dead:
 			default:
@@ -41,6 +42,7 @@ func newDeliveryCommand(a *app) *cobra.Command {
 	}
 	f := list.Flags()
 	f.StringArrayVar(&o.webhooks, "webhook", nil, "of this webhook (repeatable)")
+	f.StringVar(&o.typ, "type", "", "of this type")
 	f.StringVar(&o.state, "state", "", "pending, sending, delivered or dead")
 	f.StringVar(&o.row, "row", "", "of the row with this id")
 	f.IntVar(&o.limit, "limit", 100, "at most so many")
@@ -79,6 +81,11 @@ func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
 	if err != nil {
 		return err
 	}
+	if len(deliveries) == 0 {
+		if err := knownToLedger(ctx, l, f); err != nil {
+			return err
+		}
+	}
 	items := []deliveryItem{}
 	for _, d := range deliveries {
 		item := deliveryItem{
@@ -111,6 +118,34 @@ func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
 	}
 	if next != "" {
 		_, err = fmt.Fprintf(a.stdout, "more: --after %s\n", next)
+	}
+	return err
+}
+
+// knownToLedger says which webhook or type of a filter that found nothing is none: a removed webhook has deliveries still.
+func knownToLedger(ctx context.Context, l *ledger.Ledger, f ledger.Filter) error {
+	set, err := l.Webhooks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range f.Webhooks {
+		if slices.ContainsFunc(set.Webhooks, func(w jobs.Webhook) bool { return w.ID == id }) {
+			continue
+		}
+		any, _, err := l.Deliveries(ctx, ledger.Filter{Webhooks: []string{id}, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(any) == 0 {
+			return usageErrorf("--webhook %s: %w; leadrelay webhook list prints those that are", id, jobs.ErrNotFound)
+		}
+	}
+	if f.Type == "" {
+		return nil
+	}
+	streams, err := l.AllStreams(ctx)
+	if err == nil && !slices.ContainsFunc(streams, func(s jobs.Stream) bool { return s.Type == f.Type }) {
+		err = usageErrorf("--type %s: the ledger has no such stream; leadrelay stream list prints those that are", f.Type)
 	}
 	return err
 }

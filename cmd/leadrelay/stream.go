@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sources"
 )
 
 func newStreamCommand(a *app) *cobra.Command {
@@ -87,6 +88,9 @@ func (a *app) streamReset(ctx context.Context, typ, to string) (err error) {
 			at, err = src.End(ctx)
 		} else {
 			at, err = src.(resettable).At(ctx, to)
+		}
+		if sources.IsNoRow(err) {
+			return usageErrorf("--to %s: %w; write now or a row's id", to, err)
 		}
 		if err != nil {
 			return fmt.Errorf("--to %s: %w", to, err)
