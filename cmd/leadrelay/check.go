@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,7 @@ type finding struct {
 type checkup struct {
 	app      *app
 	config   *config.Resolved
+	webhooks []jobs.Webhook // of the configuration, and those in the ledger that no file provisions
 	findings []finding
 }
 
@@ -60,7 +62,7 @@ func (a *app) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &checkup{app: a, config: resolved}
+	c := &checkup{app: a, config: resolved, webhooks: resolved.Webhooks}
 	c.say("ok", "configuration %s: %s, %s", resolved.Path, countOf(len(resolved.Streams), "stream"), countOf(len(resolved.Webhooks), "webhook"))
 	c.admin()
 	c.ledger(ctx)
@@ -115,6 +117,16 @@ func (c *checkup) ledger(ctx context.Context) {
 		c.say(sources.LevelError, "ledger: %v", err)
 	default:
 		c.say("ok", "ledger: opened")
+		if set, err := l.Webhooks(ctx); err != nil {
+			c.say(sources.LevelError, "ledger: %v", err)
+		} else {
+			c.webhooks = slices.Clone(c.webhooks)
+			for _, w := range set.Webhooks {
+				if w.Origin == "" && w.State != jobs.Disabled {
+					c.webhooks = append(c.webhooks, w)
+				}
+			}
+		}
 		if err := l.Close(); err != nil {
 			c.say(sources.LevelError, "ledger: %v", err)
 		}
@@ -154,6 +166,9 @@ func (c *checkup) source(ctx context.Context) {
 		if err == nil && !unfit { // else the rows fail for the same reason once more
 			c.rows(ctx, stream, sink)
 		}
+		if err == nil {
+			c.wakes(ctx, stream)
+		}
 	}
 }
 
@@ -164,11 +179,12 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 		c.say(sources.LevelError, "stream %s: latest rows: %v", stream.Type(), err)
 		return
 	}
-	wanted, bad := 0, 0
+	rows, wanted, bad := 0, 0, 0
 	for i := range records {
 		rec := &records[i]
-		for j := range c.config.Webhooks {
-			w := &c.config.Webhooks[j]
+		before := wanted
+		for j := range c.webhooks {
+			w := &c.webhooks[j]
 			if !w.Wants(rec.Chatbot, rec.Type) {
 				continue
 			}
@@ -184,6 +200,9 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 				c.say(sources.LevelError, "stream %s: row %s for webhook %s: %v", rec.Type, rec.Row, w.ID, err)
 			}
 		}
+		if wanted > before {
+			rows++
+		}
 	}
 	switch {
 	case bad > 0:
@@ -191,7 +210,21 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 	case wanted == 0 && len(records) > 0:
 		c.say(sources.LevelWarn, "stream %s: none of its latest %d rows is of a chatbot that a webhook names", stream.Type(), len(records))
 	default:
-		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), wanted, len(records))
+		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), rows, len(records))
+	}
+}
+
+// wakes looks whether immediate mode, where a webhook asks for it, is told of the stream's new rows.
+func (c *checkup) wakes(ctx context.Context, stream *sources.Stream) {
+	if !slices.ContainsFunc(c.webhooks, func(w jobs.Webhook) bool { return w.Immediate && w.WantsType(stream.Type()) }) {
+		return
+	}
+	told, err := stream.Wakes(ctx)
+	switch {
+	case err != nil:
+		c.say(sources.LevelError, "%v", err)
+	case !told:
+		c.say(sources.LevelWarn, "stream %s: immediate: true, and no trigger wakes leadrelay when rows are committed: they are found by polling, within about 10 s; leadrelay sql trigger prints one", stream.Type())
 	}
 }
 
@@ -199,7 +232,7 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 func (c *checkup) urls(ctx context.Context) {
 	open := c.config.HTTP.AllowPrivate || len(c.config.HTTP.AllowCIDRs) > 0 || c.config.HTTP.Proxy != ""
 	known := map[string]error{}
-	for _, w := range c.config.Webhooks {
+	for _, w := range c.webhooks {
 		u, err := sinks.ParseURL(w.URL, c.config.HTTP.AllowHTTP)
 		if err != nil {
 			c.say(sources.LevelError, "webhook %s: %v", w.ID, err)
