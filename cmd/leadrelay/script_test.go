@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -73,6 +74,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"length":   scriptLength,
 	"keys":     scriptKeys,
 	"take":     scriptTake,
+	"address":  scriptAddress,
+	"listens":  scriptListens,
 }
 
 // A presetCRM answers by the first segment of the path, and counts what came to each.
@@ -276,6 +279,32 @@ func scriptTake(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal(lookup(ts, args[0]), &text))
 	ts.Setenv(args[1], text)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// address NAME puts an address of this machine that nobody listens on into the environment.
+func scriptAddress(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: address NAME")
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], free.Addr().String())
+	ts.Check(free.Close())
+}
+
+// listens ADDRESS waits until somebody listens there.
+func scriptListens(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listens ADDRESS")
+	}
+	for range 1000 {
+		if conn, err := net.Dial("tcp", args[0]); err == nil {
+			_ = conn.Close()
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("nobody listens on %s", args[0])
 }
 
 // lookup finds a part of what the last command printed, which must be one JSON document and nothing else.

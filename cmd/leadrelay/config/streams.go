@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // smarterbot is the dialect that a webhook has where it names none.
@@ -309,16 +307,23 @@ func isSmarterbot(field string) bool {
 var ours = map[string]string{"SerialNumber": "chatbot", "Type": "type", "CreateTime": "created"}
 
 // fieldNames looks for mistyped fields: smarterbot has a fixed set, so where all webhooks that want a stream speak it
-// another name would never be sent.
+// another name would never be sent. Where none of the file's wants it, it is for webhooks that are entered elsewhere.
 func (d *decoder) fieldNames(s *Settings, streams []streamed) {
 	known := make([]string, len(fieldsOf))
 	for i, f := range fieldsOf {
 		known[i] = f.Name
 	}
 	for i, stream := range streams {
-		if i >= len(s.Streams) || slices.ContainsFunc(s.Webhooks, func(w jobs.Webhook) bool {
-			return w.WantsType(s.Streams[i].Type) && w.Dialect != smarterbot
-		}) {
+		if i >= len(s.Streams) {
+			continue
+		}
+		wanted, fixed := false, true
+		for j := range s.Webhooks {
+			if w := &s.Webhooks[j]; w.WantsType(s.Streams[i].Type) {
+				wanted, fixed = true, fixed && w.Dialect == smarterbot
+			}
+		}
+		if !wanted || !fixed {
 			continue
 		}
 		for _, e := range stream.names {
