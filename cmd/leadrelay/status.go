@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,82 +147,6 @@ func (a *app) reportStreams(ctx context.Context, p *parts) ([]streamReport, erro
 		reports = append(reports, r)
 	}
 	return reports, nil
-}
-
-func (a *app) printStatus(r statusReport, now time.Time) error {
-	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WEBHOOK\tCHATBOT\tURL\tSTATE\tPENDING\tFAILING\tSENDING\tDELIVERED\tTEST ANSWERS\tDEAD\tLAST ERROR\tLAST RUN\tNEXT RUN")
-	tests := 0
-	for _, w := range r.Webhooks {
-		state := w.State
-		if w.StateReason != "" {
-			state += " (" + w.StateReason + ")"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", w.ID, chatbotText(w.Chatbot), w.URL, state,
-			w.Pending, w.Failing, w.Sending, w.Delivered, w.TestAnswers, w.Dead, dash(w.LastError), ago(w.LastRun, now), ago(w.NextRun, now))
-		tests += w.TestAnswers
-	}
-	fmt.Fprintln(t)
-	fmt.Fprintln(t, "STREAM\tBOOKMARK\tGAPS\tLAG")
-	for _, s := range r.Streams {
-		lag := "unknown"
-		if s.Lag != nil {
-			lag = time.Duration(*s.Lag * float64(time.Second)).Round(time.Second).String()
-		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", s.Type, s.Bookmark, s.Gaps, lag)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, s := range r.Streams {
-		if s.Error != "" {
-			fmt.Fprintf(a.stdout, "\nStream %s is stopped: %s\n", s.Type, s.Error)
-		}
-	}
-	if tests > 0 {
-		fmt.Fprintf(a.stdout, "\n%d records were acknowledged only as test requests. GoHighLevel says that when a workflow is unpublished, and drops the record.\n", tests)
-	}
-	return nil
-}
-
-func chatbotText(v any) string {
-	if list, ok := v.([]string); ok {
-		return fmt.Sprintf("%s +%d", list[0], len(list)-1)
-	}
-	if v == jobs.AllChatbots {
-		return "* (all)"
-	}
-	return fmt.Sprint(v)
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// ago words a time beside now.
-func ago(t *time.Time, now time.Time) string {
-	switch {
-	case t == nil:
-		return "-"
-	case t.After(now):
-		return "in " + short(t.Sub(now))
-	}
-	return short(now.Sub(*t)) + " ago"
-}
-
-func short(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
 // openBoth opens the ledger that is there and the source's streams.
