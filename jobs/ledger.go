@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 var (
@@ -171,6 +173,7 @@ type Run struct {
 	TestAnswers int
 	Failed      int // rounds spent in this run; these records stay pending
 	Dead        int
+	Elsewhere   int // of what other processes were sending to these webhooks when the run began, what they still are; only RunNow says
 }
 
 // UnderWay counts the run's records that are neither delivered nor dead and whose round is not spent.
@@ -205,6 +208,10 @@ type Runs interface {
 	Run(ctx context.Context, id string) (Run, error)
 	// Sending counts a run's records that some process is sending.
 	Sending(ctx context.Context, id string) (int, error)
+	// Elsewhere returns what of s's webhooks, types and chatbots is sending under other leases than s's.
+	Elsewhere(ctx context.Context, s RunStart) ([]uuid.UUID, error)
+	// TakeOver reclaims leases that ran out, and takes on into a run that gathers what StartRun would.
+	TakeOver(ctx context.Context, run string, s RunStart) error
 	// Gathering returns the runs whose pages are still being read under a lease that holds: rows that any process
 	// reads meanwhile for a webhook of theirs belong to them. Webhooks, Types and Chatbots are those of the start.
 	Gathering(ctx context.Context) ([]Run, error)

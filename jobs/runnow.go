@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // A Scope says whose records a run by hand takes on; nil means all.
@@ -14,12 +16,15 @@ type Scope struct {
 }
 
 // RunNow gathers, pushes all that is pending for the webhooks in scope, new or left from spent rounds, and waits for
-// the retries; with noWait for the first attempts only. It may run beside other runners on the same ledger: no record
+// the retries, and for what other processes are sending to them, of which one may have died; with noWait for its own
+// first attempts only. It may run beside other runners on the same ledger: no record
 // is pushed by two. progress, where given, is told of the run as it goes on. The run returned is as it stands in the
 // end; a stream that could not be read is an error, and what the other streams gave is pushed all the same.
 func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress func(Run)) (Run, error) {
 	var run Run
 	var gathering error
+	var sending []uuid.UUID // by others, when the run begins
+	elsewhere := 0
 	err := r.session(ctx, func(ctx context.Context) error {
 		webhooks, err := r.inScope(ctx, scope)
 		if err != nil {
@@ -28,6 +33,10 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		start := RunStart{Kind: Manual, Lease: r.holder.current(), Webhooks: webhooks, Chatbots: scope.Chatbots, Types: scope.Types}
 		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
 			if _, err := r.o.Ledger.Reclaim(ctx); err != nil {
+				return err
+			}
+			var err error
+			if sending, err = r.o.Ledger.Elsewhere(ctx, start); err != nil {
 				return err
 			}
 			run, _, err = r.o.Ledger.StartRun(ctx, start)
@@ -44,12 +53,26 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		begun := r.begin([]Run{run})[0]
 		go func() {
 			defer close(gathered)
-			gathering = r.gatherFor(working, begun)
+			gathering = r.gatherFor(working, begun, func() error {
+				if noWait {
+					return nil
+				}
+				return r.takeOver(working, run.ID, start, sending)
+			})
 		}()
 		err = r.await(ctx, &run, webhooks, noWait, progress, gathered, dispatched)
 		stop()
 		<-gathered
 		<-dispatched
+		if err == nil && noWait && len(sending) > 0 {
+			var still map[uuid.UUID]bool
+			still, err = r.elsewhere(ctx, start)
+			for _, id := range sending {
+				if still[id] {
+					elsewhere++
+				}
+			}
+		}
 		return err
 	})
 	// What was recorded while stopping counts too.
@@ -58,6 +81,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 	if run.ID != "" {
 		if last, lastErr := r.o.Ledger.Run(final, run.ID); lastErr == nil {
 			run = last
+			run.Elsewhere = elsewhere
 		} else {
 			err = errors.Join(err, fmt.Errorf("read the run's end: %w", lastErr))
 		}
@@ -155,7 +179,7 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 				return err
 			}
 		}
-		if time.Since(looked) > r.o.LeaseTTL/2 {
+		if read && time.Since(looked) > r.o.LeaseTTL/2 { // before, what is put back is for takeOver to take on
 			looked = time.Now()
 			if err := r.lookAfter(ctx); err != nil {
 				return err

@@ -98,9 +98,12 @@ type failure struct {
 	err    error
 }
 
-// gatherFor reads all streams, and the backfills of this run's webhooks, to their ends, and says so in the ledger.
-func (r *Runner) gatherFor(ctx context.Context, run *activeRun) error {
-	return r.finish(ctx, run, true, r.gatherAll(ctx, r.o.Sources, []*activeRun{run}))
+// gatherFor reads all streams, and the backfills of this run's webhooks, to their ends, calls more, and says in the ledger
+// that the run has all that it is to have.
+func (r *Runner) gatherFor(ctx context.Context, run *activeRun, more func() error) error {
+	failed := r.gatherAll(ctx, r.o.Sources, []*activeRun{run})
+	err := more()
+	return errors.Join(r.finish(ctx, run, true, failed), err)
 }
 
 // gatherAll reads streams, and the backfills of these runs' webhooks, to their ends. A stream that fails does not keep

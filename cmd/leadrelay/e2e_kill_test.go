@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -65,6 +66,43 @@ push: {per_webhook: %d}
 				if d.State != "delivered" || d.Attempts != 1 {
 					t.Errorf("a lease that ran out costs no attempt: %+v", d)
 				}
+			}
+		})
+	}
+}
+
+// TestKilledThenByHand: after a kill -9 the next run by hand does not say that all is done while records are leased by the
+// process that died: it waits for their lease to run out and sends them, and with --no-wait it says so.
+func TestKilledThenByHand(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			crm, url := startCRM(t, receiver.After(100*time.Millisecond, receiver.Success))
+			app := newApplication(t, engine)
+			s := newSite(t, 3*time.Minute, fmt.Sprintf(`source: %q
+ledger: %q
+%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]
+`, app.source, newLedger(t, engine), local, url, signKey))
+			rows := app.insertMany("a", 100)
+			p := s.start("run-now")
+			s.until(func() bool { return crm.Counts().Acked >= 30 }, "the run is under way")
+			p.signal(syscall.SIGKILL)
+			<-p.ended
+			killed := time.Now()
+			out, _ := s.run(exitPending, "run-now", "--no-wait")
+			if !strings.Contains(out, "that another process was sending") {
+				t.Errorf("with --no-wait it says %s", out)
+			}
+			run := s.runNow(0)
+			if run.Gathered == 0 || run.Delivered != run.Gathered {
+				t.Errorf("the run after it: %+v", run)
+			}
+			if took := time.Since(killed); took > 45*time.Second {
+				t.Errorf("all was delivered %v after the kill", took)
+			}
+			if all := s.deliveries("--state", "delivered"); len(all) != len(rows) {
+				t.Errorf("%d of %d are delivered", len(all), len(rows))
 			}
 		})
 	}

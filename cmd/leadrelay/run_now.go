@@ -28,13 +28,15 @@ func newRunNowCommand(a *app) *cobra.Command {
 		Use:   "run-now",
 		Short: "Gather, push all that is pending, and wait for the retries",
 		Long: `Gather new records, then push all that is pending for these webhooks, new or left from spent rounds, and
-wait for the retries (--no-wait: for first attempts only). Safe beside a daemon: no record is pushed twice.
+wait for the retries (--no-wait: for first attempts only). Safe beside a daemon: no record is pushed twice, and
+what it is sending to these webhooks is waited for. What a process that died was sending is taken over when its lease
+has run out, half a minute later at most.
 
 What is counted: gathered (taken on without any attempt before) + carried (from earlier rounds)
 = delivered + test answers + pending + dead. failed of the pending have spent their round in this run and wait for
 their webhook's next scheduled fire. Test answers are acknowledgements by "Success: test request received".
 
-Exit codes: 0 everything of the run is delivered; 3 something of it is not; 1 a database failed or a stream stopped.`,
+Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere; 1 a database failed or a stream stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -103,10 +105,13 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if err == nil {
 		a.hintElsewhere(ctx, p, o.scope, result.Pending)
 	}
+	if run.Elsewhere > 0 {
+		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died they are sent again within half a minute, by the daemon or the next run.\n", countOf(run.Elsewhere, "record"))
+	}
 	switch {
 	case err != nil:
 		return err
-	case result.Pending > 0 || result.Dead > 0:
+	case result.Pending > 0 || result.Dead > 0 || run.Elsewhere > 0:
 		return &exitError{code: exitPending}
 	case ctx.Err() != nil:
 		return &exitError{code: exitFailed, err: errors.New("interrupted")}

@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// takeOver waits until none of these deliveries, which other processes were sending when a run by hand began, is under
+// way there any more. A process that lives settles them. Where one died, its lease runs out: what it was sending is then
+// taken on into the run, if no other process is quicker.
+func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sending []uuid.UUID) error {
+	pause := 100 * time.Millisecond
+	absent := map[uuid.UUID]bool{}
+	for len(sending) > 0 {
+		rest(ctx, pause)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause = min(2*pause, time.Second)
+		if err := r.takeOn(ctx, run, start); err != nil {
+			return err
+		}
+		still, err := r.elsewhere(ctx, start)
+		if err != nil {
+			return err
+		}
+		// Between two of these looks another process may have put one back and not leased it anew yet: only who is
+		// absent twice, with what is pending taken on between, has an outcome or is the run's.
+		sending = slices.DeleteFunc(sending, func(id uuid.UUID) bool {
+			if still[id] {
+				delete(absent, id)
+				return false
+			}
+			again := absent[id]
+			absent[id] = true
+			return again
+		})
+	}
+	return nil
+}
+
+// takeOn takes on into a run what leases that ran out gave back. Nothing is claimed meanwhile: what is claimed counts for
+// the run that it is in.
+func (r *Runner) takeOn(ctx context.Context, run string, start RunStart) error {
+	r.claims.Lock()
+	defer r.claims.Unlock()
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error { return r.o.Ledger.TakeOver(ctx, run, start) })
+	if err != nil {
+		return fmt.Errorf("take on what another process was sending: %w", err)
+	}
+	nudge(r.wake)
+	return nil
+}
+
+// elsewhere is what other processes are sending to the webhooks in scope.
+func (r *Runner) elsewhere(ctx context.Context, start RunStart) (map[uuid.UUID]bool, error) {
+	sending := map[uuid.UUID]bool{}
+	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		ids, err := r.o.Ledger.Elsewhere(ctx, start)
+		for _, id := range ids {
+			sending[id] = true
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("what other processes are sending: %w", err)
+	}
+	return sending, nil
+}
