@@ -89,13 +89,39 @@ func TestStopWhileTheLedgerIsAway(t *testing.T) {
 		l := &flawed{Ledger: b.ledger, settle: func() error { return errAway }}
 		b.leads.add("bot", 2000) // more outcomes than the settler holds
 		start := time.Now()
-		b.serve(90*time.Second, l.use, func(o *jobs.Options) { o.LeaseTTL = 30 * time.Second })
-		if took := time.Since(start) - 90*time.Second; took > 35*time.Second {
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		defer cancel()
+		err := b.runner(l.use, func(o *jobs.Options) { o.LeaseTTL = 30 * time.Second }).Serve(ctx, func() {})
+		lost, ok := errors.AsType[*jobs.UnrecordedError](err)
+		if sent := len(b.crm.times("acme", start)); !ok || lost.Outcomes != sent || !errors.Is(err, errAway) {
+			t.Errorf("%d records were sent, and it says: %v", sent, err)
+		}
+		if took := time.Since(start) - 90*time.Second; took > 25*time.Second {
 			t.Errorf("it took %v to stop", took)
 		}
 		time.Sleep(time.Minute) // its lease runs out
 		b.runNow(false)
 		if diff := cmp.Diff(map[string]int{"delivered": 2000}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestStopWhileTheLedgerComesBack: a ledger that is back in time gets what was sent, and the end is a good one.
+func TestStopWhileTheLedgerComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@every 1m" }))
+		defer b.close()
+		b.leads.add("bot", 20)
+		start := time.Now()
+		l := &flawed{Ledger: b.ledger, settle: func() error {
+			if time.Since(start) < 95*time.Second {
+				return errAway
+			}
+			return nil
+		}}
+		b.serve(90*time.Second, l.use)
+		if diff := cmp.Diff(map[string]int{"delivered": 20}, b.states()); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)
 		}
 	})

@@ -95,7 +95,8 @@ func NewRunner(o Options) *Runner {
 }
 
 // Serve gathers on schedule and at once, pushes and retries until ctx ends. Then it takes no more, waits for the
-// requests under way, at most Options.Grace, records them and returns nil. It calls ready when its loops run.
+// requests under way, at most Options.Grace, records them and returns nil, or, where the ledger does not come back in
+// time, an UnrecordedError. It calls ready when its loops run.
 func (r *Runner) Serve(ctx context.Context, ready func()) error {
 	r.serving = true
 	return r.session(ctx, func(ctx context.Context) error {
@@ -112,6 +113,10 @@ func (r *Runner) Serve(ctx context.Context, ready func()) error {
 		return err
 	})
 }
+
+// recordWithin is how long a runner that stops waits for a ledger that is away, once its requests have ended. A service
+// manager has its patience, too.
+const recordWithin = 10 * time.Second
 
 // session runs body with a lease, workers and a settler, and stops them in order.
 func (r *Runner) session(ctx context.Context, body func(context.Context) error) error {
@@ -138,7 +143,7 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	// away to take what they have to record.
 	var grace, last *time.Timer
 	stopping := sync.OnceFunc(func() {
-		grace, last = time.AfterFunc(r.o.Grace, callOff), time.AfterFunc(2*r.o.Grace, abandon)
+		grace, last = time.AfterFunc(r.o.Grace, callOff), time.AfterFunc(r.o.Grace+recordWithin, abandon)
 	})
 	defer context.AfterFunc(ctx, stopping)()
 
@@ -147,8 +152,10 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	r.pool.close() // take no more,
 	stopping()     // wait for what is in flight, at most the grace,
 	workers.Wait() // then call it off, and still wait;
+	soon := time.AfterFunc(recordWithin, abandon)
 	close(r.settler.in)
-	settling.Wait() // and record what was answered, at most as long again.
+	settling.Wait() // and record what was answered, if the ledger is there in time.
+	soon.Stop()
 	r.bulletin.flush(true)
 	if drop := r.o.Ledger.DropLease(recording, r.holder.current()); drop != nil && err == nil {
 		err = fmt.Errorf("drop the lease: %w", drop)
@@ -158,7 +165,10 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	abandon()
 	keeper.Wait()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil
+		err = nil
+	}
+	if r.settler.lost != nil {
+		err = errors.Join(r.settler.lost, err)
 	}
 	return err
 }
@@ -244,12 +254,8 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 	}
 }
 
-// notSettled says that outcomes were not recorded, and are tried again or (lost of them) given up.
-func (r *Runner) notSettled(err error, lost int) {
-	if lost > 0 {
-		r.log.Error("stopped before all outcomes were recorded; these records are sent again", "records", lost, "error", err)
-		return
-	}
+// notSettled says that outcomes were not recorded, and are tried again.
+func (r *Runner) notSettled(err error) {
 	r.sayOnce("outcomes could not be recorded; trying again", "", err)
 }
 

@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -18,11 +20,12 @@ type settler struct {
 	in      chan Outcome
 	open    atomic.Int64                       // outcomes handed over and not settled yet
 	settled func(batch []Outcome, held []bool) // after each batch
-	failed  func(err error, lost int)          // an error that waiting does not mend; lost: outcomes given up because of it
+	failed  func(err error)                    // an error that waiting does not mend, after which it tries again
+	lost    *UnrecordedError                   // what run gave up when its time was over; nil: nothing
 	beat    *beat
 }
 
-func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error, int)) *settler {
+func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error)) *settler {
 	return &settler{ledger: l, wait: w, in: make(chan Outcome, settleBatch), settled: settled, failed: failed, beat: newBeat()}
 }
 
@@ -32,8 +35,20 @@ func (s *settler) record(o Outcome) {
 	s.in <- o
 }
 
+// An UnrecordedError says that a runner stopped before it could record all that it had sent.
+type UnrecordedError struct {
+	Outcomes int   // of requests that were made: these records are sent again, with the same ids
+	Cause    error // why the first of them could not be recorded
+}
+
+func (e *UnrecordedError) Error() string {
+	return fmt.Sprintf("stopped before %d outcomes could be recorded; these records are sent again: %v", e.Outcomes, e.Cause)
+}
+
+func (e *UnrecordedError) Unwrap() error { return e.Cause }
+
 // run settles until in is closed, and then what is left. ctx bounds the last of it: when it ends, what could not be
-// recorded is sent again later.
+// recorded is lost, and sent again later.
 func (s *settler) run(ctx context.Context) {
 	batch := make([]Outcome, 0, settleBatch)
 	for {
@@ -79,10 +94,13 @@ func (s *settler) first() (Outcome, bool) {
 // settle records one batch, however long the ledger is away. An error that waiting does not mend is said and tried
 // again too: giving up would leave records leased for as long as this process lives.
 func (s *settler) settle(ctx context.Context, batch []Outcome) {
+	var why error
 	for {
 		var held []bool
 		err := s.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
-			held, err = s.ledger.Settle(ctx, batch)
+			if held, err = s.ledger.Settle(ctx, batch); err != nil && ctx.Err() == nil {
+				why = err // rather than that the waiting was over
+			}
 			return err
 		})
 		if err == nil {
@@ -90,10 +108,23 @@ func (s *settler) settle(ctx context.Context, batch []Outcome) {
 			return
 		}
 		if ctx.Err() != nil {
-			s.failed(err, len(batch))
+			s.lose(batch, cmp.Or(why, err))
 			return
 		}
-		s.failed(err, 0)
+		s.failed(err)
 		rest(ctx, 5*time.Second)
+	}
+}
+
+// lose counts what is sent again; where nothing was sent, nothing is lost.
+func (s *settler) lose(batch []Outcome, why error) {
+	for i := range batch {
+		if batch[i].Attempt == nil {
+			continue
+		}
+		if s.lost == nil {
+			s.lost = &UnrecordedError{Cause: why}
+		}
+		s.lost.Outcomes++
 	}
 }

@@ -97,3 +97,55 @@ admin: {listen: 127.0.0.1:0}
 		t.Error("it logged errors")
 	}
 }
+
+// TestStoppedWhileAway: a daemon that is told to stop while its ledger is away does so in the service manager's time. It
+// ends well where it had nothing to record, and where it had, it says that those records are sent again; they are.
+func TestStoppedWhileAway(t *testing.T) {
+	t.Parallel()
+	server, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Remove)
+	ledger, err := server.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	crm, url := startCRM(t, receiver.After(2*time.Second, receiver.Success))
+	app := newApplication(t, "sqlite")
+	s := newSite(t, 3*time.Minute, fmt.Sprintf(`source: %q
+ledger: %q
+immediate: true
+%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]
+`, app.source, ledger, local, url, signKey))
+	for _, rows := range []int{0, 5} {
+		p := s.serve()
+		app.insertMany("a", rows)
+		s.until(func() bool { return crm.Counts().Requests == rows }, "requests are under way")
+		if err := server.Stop(syscall.SIGQUIT); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		p.signal(syscall.SIGTERM)
+		<-p.ended
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("with %d requests under way it took %v to stop", rows, took)
+		}
+		want := map[int]int{0: exitDone, 5: exitFailed}[rows]
+		if code := p.cmd.ProcessState.ExitCode(); code != want {
+			t.Errorf("with %d requests under way: exit code %d, want %d\n%s", rows, code, want, p.errs.String())
+		}
+		if said := strings.Contains(p.errs.String(), "stopped before 5 outcomes could be recorded; these records are sent again"); said != (rows > 0) {
+			t.Errorf("with %d requests under way it says:\n%s", rows, p.errs.String())
+		}
+		if err := server.Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if run := s.runNow(0); run.Delivered != 5 {
+		t.Errorf("the run after it: %+v", run)
+	}
+	if c := crm.Counts(); c.Unique != 5 || c.Requests != 10 {
+		t.Errorf("the CRM got %+v", c)
+	}
+}

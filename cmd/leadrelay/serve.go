@@ -28,7 +28,8 @@ func newServeCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon: gather on schedule and at once, push, retry",
-		Long: `Run the daemon. SIGTERM or SIGINT: take no more, let requests under way end, record them, exit 0.
+		Long: `Run the daemon. SIGTERM or SIGINT: take no more, let requests under way end, record them, exit 0;
+exit 1 where the ledger is away and they could not be recorded: these records are sent again.
 SIGHUP: read the configuration again; a bad one is refused and the old one goes on.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
 	}
