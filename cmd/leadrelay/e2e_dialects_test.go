@@ -69,7 +69,7 @@ func TestThreeDialects(t *testing.T) {
 			}
 			app.insertRandom(r, "another chatbot") // which is nobody's
 			if tt.immediate {
-				s.soon(func() bool {
+				s.until(func() bool {
 					n := 0
 					for _, crm := range crms {
 						n += len(crm.Taken())

@@ -130,7 +130,7 @@ func TestSecrecy(t *testing.T) {
 			fmt.Fprintf(&config, "source: %q\nledger: %q\nsecrets_key_file: secrets.key\nimmediate: true\nhttp: {timeout: 3s, allow_http: true, allow_private: true}\nwebhooks:\n", app.source, ledger)
 			for _, w := range where {
 				fmt.Fprintf(&config, "  - {id: %s, chatbot: %[1]s, url: \"%[2]s/%[1]s/HIDDEN-path?k=HIDDEN-query\", sign_key: HIDDEN-key-%[1]s, headers: {X-Token: HIDDEN-token}, retry_at: [%[3]s]}\n",
-					w, crm, map[bool]string{true: "3s", false: "1s"}[w == "withdrawn"])
+					w, crm, map[bool]string{true: "3s, 8s, 20s, 40s", false: "1s"}[w == "withdrawn"])
 			}
 			text := strings.Replace(config.String(), "sign_key: HIDDEN-key-path,", "sign_key: HIDDEN-key-path, ack: {path: result.ok, equals: [yes]},", 1)
 			s := newSite(t, 2*time.Minute, text)
@@ -179,7 +179,7 @@ func TestSecrecy(t *testing.T) {
 				app.exec(strings.Replace(insert, "chatbot_id, first_name", "chatbot_id, created_at", 1), "rejected", person.first, person.last, person.email, person.phone, person.content, 1, person.uri)
 			}
 			items := func(args ...string) int { return len(s.deliveries(args...)) }
-			s.soon(func() bool {
+			s.until(func() bool {
 				both := s.deliveries("--webhook", "withdrawn")
 				return len(both) == 2 && both[0].Attempts+both[1].Attempts >= 2
 			}, "first attempts fail")
@@ -187,10 +187,10 @@ func TestSecrecy(t *testing.T) {
 			take("webhook", "rotate-key", "hand", "--now")
 			run(0, "webhook", "set", "hand", "--url", crm+"/word/HIDDEN-second", "--header", "X-Token: HIDDEN-second")
 			lead("word", person.session)
-			s.soon(func() bool { return items("--webhook", "withdrawn", "--state", "dead") == 2 }, "the rows that are gone are dead")
+			s.until(func() bool { return items("--webhook", "withdrawn", "--state", "dead") == 2 }, "the rows that are gone are dead")
 			wantDead := map[string]int{"sqlite": 3, "postgres": 1}[engine]
-			s.soon(func() bool { return items("--webhook", "rejected", "--state", "dead") == wantDead }, "what cannot be encoded is dead")
-			s.soon(func() bool { return items("--state", "sending") == 0 && items("--webhook", "hand") == 3 }, "all is tried")
+			s.until(func() bool { return items("--webhook", "rejected", "--state", "dead") == wantDead }, "what cannot be encoded is dead")
+			s.until(func() bool { return items("--state", "sending") == 0 && items("--webhook", "hand") == 3 }, "all is tried")
 			search := func(when string) {
 				t.Helper()
 				for name, text := range files(t, ledgerDir) {
