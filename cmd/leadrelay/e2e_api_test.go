@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadrelay/leadrelay/sinks/crmtest"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
@@ -140,23 +141,23 @@ webhooks: []
 		t.Helper()
 		return p.ask(status, adminToken, method, "/webhooks"+path, body)
 	}
-	keeps := startNode(t, old)
+	keeps := crmtest.Start(t, crmtest.Vendor, map[string][]string{"keeps": {old}, "changes": {old}})
 	for _, id := range []string{"keeps", "changes"} {
-		ask(201, "PUT", "/"+id, fmt.Sprintf(`{"chatbot": "a", "url": "%s/%s", "sign_key": %q, "retry_at": ["300ms"]}`, keeps, id, old))
+		ask(201, "PUT", "/"+id, fmt.Sprintf(`{"chatbot": "a", "url": "%s%s", "sign_key": %q, "retry_at": ["300ms"]}`, keeps.URL, id, old))
 	}
 	ask(200, "POST", "/keeps/rotate-key", `{"overlap": "1h"}`)
 	key := ask(200, "POST", "/changes/rotate-key", `{"overlap": "1h"}`)["sign_key"].(string)
-	changes := startNode(t, key)
-	ask(200, "PATCH", "/changes", fmt.Sprintf(`{"url": %q}`, changes))
+	changes := crmtest.Start(t, crmtest.Vendor, map[string][]string{"": {key}})
+	ask(200, "PATCH", "/changes", fmt.Sprintf(`{"url": %q}`, changes.URL))
 	time.Sleep(1500 * time.Millisecond) // the daemon sees it
 	const n = 30
 	app.insertMany("a", n)
-	taken := func(url string) int { return len(askNode(t, url).Taken) }
+	taken := func(crm *crmtest.CRM) int { return len(crm.Taken()) }
 	s.soon(func() bool { return taken(keeps) == n && taken(changes) == n }, "both CRMs have all %d records", n)
-	if got := askNode(t, changes); got.Refused != n {
-		t.Errorf("the CRM with the new key refused %d of %d first attempts: the vendor's recipe looks at the last signature", got.Refused, n)
+	if got := changes.Refused(); got != n {
+		t.Errorf("the CRM with the new key refused %d of %d first attempts: the vendor's recipe looks at the last signature", got, n)
 	}
-	refused := askNode(t, keeps).Refused
+	refused := keeps.Refused()
 
 	for _, id := range []string{"keeps", "changes"} {
 		ask(200, "POST", "/"+id+"/rotate-key", `{"finish": true}`)
@@ -164,9 +165,9 @@ webhooks: []
 	time.Sleep(1500 * time.Millisecond)
 	app.insertMany("a", n)
 	s.soon(func() bool { return taken(changes) == 2*n }, "the CRM with the new key has all records")
-	s.soon(func() bool { return askNode(t, keeps).Refused == refused+2*n }, "the CRM with the old key has refused each record twice")
-	if got := askNode(t, changes); got.Refused != n || taken(keeps) != n {
-		t.Errorf("after the end: the new key's CRM refused %d, the old key's took %d", got.Refused-n, taken(keeps)-n)
+	s.soon(func() bool { return keeps.Refused() == refused+2*n }, "the CRM with the old key has refused each record twice")
+	if got := changes.Refused(); got != n || taken(keeps) != n {
+		t.Errorf("after the end: the new key's CRM refused %d, the old key's took %d", got-n, taken(keeps)-n)
 	}
 	p.stop()
 }

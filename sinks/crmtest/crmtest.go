@@ -3,7 +3,8 @@
 // fails, it does not skip.
 //
 // A CRM is told in $KEYS, as JSON, which keys each path has, {"DIALECT/WHICH": [key, …]}, and writes a line for each
-// request that verifies into the file $TAKEN: {"path", "id", "body" in base64}. It answers those {"status":"success"}.
+// request that verifies into the file $TAKEN: {"path", "id", "body" in base64}. It answers those {"status":"success"}. A
+// CRM by the vendor's page writes one for what it refuses too, with "refused": true.
 package crmtest
 
 import (
@@ -45,6 +46,11 @@ type Taken struct {
 	Body []byte `json:"body"`
 }
 
+type line struct {
+	Taken
+	Refused bool `json:"refused"`
+}
+
 // Start starts a CRM with these keys by path, which ends with the test.
 func Start(t testing.TB, language Language, keys map[string][]string) *CRM {
 	t.Helper()
@@ -73,13 +79,37 @@ func Start(t testing.TB, language Language, keys map[string][]string) *CRM {
 // Taken returns what verified until now, in the order in which it came.
 func (c *CRM) Taken() (all []Taken) {
 	c.t.Helper()
+	for _, l := range c.lines() {
+		if !l.Refused {
+			all = append(all, l.Taken)
+		}
+	}
+	return all
+}
+
+// Refused counts the requests that a CRM by the vendor's page refused.
+func (c *CRM) Refused() (n int) {
+	c.t.Helper()
+	for _, l := range c.lines() {
+		if l.Refused {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *CRM) lines() (all []line) {
+	c.t.Helper()
 	text, err := os.ReadFile(c.taken)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.t.Fatal(err)
 	}
-	for line := range bytes.Lines(text) {
-		var one Taken
-		if err := json.Unmarshal(line, &one); err != nil {
+	for text := range bytes.Lines(text) {
+		if !bytes.HasSuffix(text, []byte("\n")) {
+			break // it is being written
+		}
+		var one line
+		if err := json.Unmarshal(text, &one); err != nil {
 			c.t.Fatal(err)
 		}
 		all = append(all, one)

@@ -19,8 +19,7 @@ function verify(header, parsed, key) {
   return crypto.createHmac('sha256', key).update(signed, 'utf8').digest('hex') === signature;
 }
 
-function judge(req, raw) {
-  const path = req.url.slice(1);
+function judge(path, headers, raw) {
   let parsed;
   try {
     parsed = JSON.parse(raw.toString('utf8'));
@@ -28,10 +27,16 @@ function judge(req, raw) {
     return 'not JSON';
   }
   if (!Buffer.from(JSON.stringify(parsed), 'utf8').equals(raw)) return 'not what JSON.stringify gives';
-  if (!keys[path].some((key) => verify(req.headers['x-webhook-signature'], parsed, key))) return 'Invalid Signature';
-  const taken = { path, id: req.headers['x-webhook-id'], body: raw.toString('base64') };
-  fs.appendFileSync(process.env.TAKEN, JSON.stringify(taken) + '\n');
+  if (!keys[path].some((key) => verify(headers['x-webhook-signature'], parsed, key))) return 'Invalid Signature';
   return 'success';
+}
+
+function take(req, raw) {
+  const path = req.url.slice(1);
+  const status = judge(path, req.headers, raw);
+  const taken = { path, id: req.headers['x-webhook-id'], body: raw.toString('base64'), refused: status !== 'success' };
+  fs.appendFileSync(process.env.TAKEN, JSON.stringify(taken) + '\n');
+  return status;
 }
 
 const server = http.createServer((req, res) => {
@@ -39,7 +44,7 @@ const server = http.createServer((req, res) => {
   req.on('data', (chunk) => chunks.push(chunk));
   req.on('end', () => {
     res.setHeader('Content-Type', 'application/json; charset=utf-8');
-    res.end(JSON.stringify({ status: judge(req, Buffer.concat(chunks)) }));
+    res.end(JSON.stringify({ status: take(req, Buffer.concat(chunks)) }));
   });
 });
 server.listen(0, '127.0.0.1', () => console.log(server.address().port));
