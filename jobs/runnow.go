@@ -57,7 +57,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 				if noWait {
 					return nil
 				}
-				return r.takeOver(working, run.ID, start, sending)
+				return r.takeOver(working, begun.ID, start, sending)
 			})
 		}()
 		err = r.await(ctx, &run, webhooks, noWait, progress, gathered, dispatched)
