@@ -26,13 +26,13 @@ var buffers = sync.Pool{New: func() any {
 
 // readAnswer reads an answer's body into buf, all of it or not at all.
 func readAnswer(ctx context.Context, res *http.Response, buf *[]byte) ([]byte, *jobs.RefusedError) {
+	*buf = (*buf)[:0] // what it held was another's answer
 	if res.ContentLength > maxCompressed {
 		return nil, refused(ReasonTooLarge, 0, "")
 	}
 	raw := &wire{body: res.Body, left: maxCompressed}
-	encoding := strings.ToLower(strings.Join(res.Header["Content-Encoding"], ","))
 	var err error
-	switch encoding {
+	switch contentEncoding(res) {
 	case "", "identity":
 		err = readInto(buf, raw)
 	case "gzip", "x-gzip":
@@ -56,6 +56,10 @@ func readAnswer(ctx context.Context, res *http.Response, buf *[]byte) ([]byte, *
 	default:
 		return nil, refused(ReasonHTTP, 0, "")
 	}
+}
+
+func contentEncoding(res *http.Response) string {
+	return strings.ToLower(strings.Join(res.Header["Content-Encoding"], ","))
 }
 
 var errOverlong = errors.New("answer too large")
@@ -106,7 +110,6 @@ func readInto(buf *[]byte, r io.Reader) error {
 var gunzippers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 func gunzipInto(buf *[]byte, r io.Reader) error {
-	*buf = (*buf)[:0]
 	z := gunzippers.Get().(*gzip.Reader)
 	defer gunzippers.Put(z)
 	if err := z.Reset(r); err == io.EOF {

@@ -27,6 +27,11 @@ var errProxyRefused = errors.New("the proxy refused to connect")
 // Push signs, posts and judges the answer: see jobs.Sink. The error is a *jobs.RefusedError with one of the reason
 // codes of this package, or ctx's.
 func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
+	return h.push(ctx, req, nil)
+}
+
+// push is Push and Try: what a test goes through is what records go through. rec is nil for records.
+func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.Answer, error) {
 	t := h.target(req.Webhook)
 	if t.refusal != nil {
 		again := *t.refusal
@@ -36,22 +41,28 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	limited, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	way := new(progress)
+	request := t.request(httptrace.WithClientTrace(limited, way.trace()), req.Webhook, req.ID, req.Body, h.clock(), req.Attempt)
+	request = rec.sending(request)
 	if h.transport.Proxy != nil {
 		if err := h.checkThroughProxy(limited, t); err != nil {
 			return jobs.Answer{}, h.failed(ctx, limited, way, err)
 		}
 	}
 	// The transport itself, not a Client: nothing follows a redirect, keeps a cookie or puts the URL in an error.
-	res, err := h.transport.RoundTrip(t.request(httptrace.WithClientTrace(limited, way.trace()), req.Webhook, req.ID, req.Body, h.clock(), req.Attempt))
+	res, err := h.transport.RoundTrip(request)
 	if err != nil {
+		rec.failed(err)
 		return jobs.Answer{}, h.failed(ctx, limited, way, err)
 	}
 	defer res.Body.Close()
+	rec.answered(res)
+	defer rec.rest(cancel)
 	accepted := ruleOf(req.Webhook.Ack)
 	if len(req.Webhook.Ack) == 0 {
 		accepted = ruleOf(d.Ack)
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
+		rec.rest(cancel)
 		drain(res, cancel)
 		refusal := refused(StatusReason(res.StatusCode), res.StatusCode, "")
 		refusal.RetryAfter = retryAfter(res, h.clock())
@@ -60,6 +71,7 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	body, refusal := readAnswer(limited, res, buf)
+	rec.unpacked(*buf)
 	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !accepted.any {
 		return jobs.Answer{}, ctx.Err()
 	}
@@ -67,6 +79,7 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	if refusal == nil {
 		word, refusal = judge(body, &accepted)
 	}
+	rec.judged(word)
 	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
 	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
 		answer.Word = mask(word, req.Body, d.public)

@@ -1,0 +1,273 @@
+package sinks
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// TestHeader marks requests that carry a sample and no record; its value is 1.
+const TestHeader = "X-Webhook-Test"
+
+const (
+	shownAnswer  = 8 << 10         // bytes of an answer's body that a Trial shows
+	shownHeader  = 1 << 10         // and of one of its headers' values
+	shownHeaders = 64              // how many headers it shows
+	restFor      = 2 * time.Second // how long it waits for a body that nobody needs in order to judge the answer
+)
+
+// A Trial is one request that is no delivery, and what came of it, for people to read. It holds no secret: sign keys
+// and the values of static headers are redacted wherever they stand, and so are cookies; the URL is masked. Text that
+// came from the endpoint is bounded and printable: what is not is escaped, as \x1b.
+type Trial struct {
+	OK      bool         `json:"ok"`
+	Code    string       `json:"code" doc:"The reason code that a delivery would have as last_error; empty where it is accepted"`
+	Detail  string       `json:"detail" doc:"A finer word for what is wrong, such as wrong_case; empty where there is none"`
+	Reason  string       `json:"reason" doc:"What is wrong and what to do, in a sentence or two"`
+	Notes   []string     `json:"notes,omitempty" doc:"What else should be known of this test"`
+	Request TrialRequest `json:"request"`
+	Answer  *TrialAnswer `json:"answer" doc:"Null where none came"`
+}
+
+// A TrialRequest is a request as it was sent, or would have been. A signature that never expires is cut, for whoever
+// has it could send the sample for ever.
+type TrialRequest struct {
+	Sent    bool              `json:"sent" doc:"It was written to a connection whole"`
+	Method  string            `json:"method"`
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body"`
+}
+
+// A TrialAnswer is an answer as it came, decompressed.
+type TrialAnswer struct {
+	Status  int               `json:"status"`
+	Line    string            `json:"status_line"`
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body" doc:"At most its first 8192 bytes"`
+	Cut     bool              `json:"cut" doc:"There is, or may be, more of the body than is shown"`
+	Seconds float64           `json:"seconds" doc:"From dialling to the end of the answer"`
+}
+
+// Try pushes req's body as Push does, in everything, but marks it with TestHeader and keeps request and answer to be
+// shown. reveal shows the whole URL, redirects' places and signatures. The error is ctx's, where the test was called
+// off: whatever else goes wrong is in the Trial.
+func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (Trial, error) {
+	hide := newRedactor(req.Webhook, reveal)
+	rec := &recorder{limit: shownAnswer + hide.longest, began: time.Now()}
+	answer, err := h.push(ctx, req, rec)
+	took := time.Since(rec.began)
+	var refusal *jobs.RefusedError
+	if err != nil && !errors.As(err, &refusal) {
+		return Trial{}, err
+	}
+	trial := Trial{OK: err == nil, Request: h.requestShown(req, rec, hide)}
+	if rec.res != nil {
+		trial.Answer = rec.shown(hide)
+		trial.Answer.Seconds = took.Round(time.Millisecond).Seconds()
+	}
+	h.explain(&trial, req, rec, answer, refusal, hide)
+	return trial, nil
+}
+
+func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) TrialRequest {
+	shown := TrialRequest{
+		Sent: rec.wrote.Load(), Method: http.MethodPost, URL: hide.url(req.Webhook.URL), Headers: map[string]string{},
+		Body: hide.whole(req.Body),
+	}
+	if rec.request == nil {
+		return shown
+	}
+	for name, values := range rec.request.Header {
+		shown.Headers[name] = hide.whole([]byte(strings.Join(values, ", ")))
+	}
+	for name := range req.Webhook.Headers {
+		shown.Headers[textproto.CanonicalMIMEHeaderKey(name)] = redacted
+	}
+	if shown.Headers["Authorization"] != "" { // a URL's user and password become one
+		shown.Headers["Authorization"] = redacted
+	}
+	if d, ok := LookupDialect(req.Webhook.Dialect); ok && !hide.reveal && !h.expires(d, req) {
+		for name, value := range shown.Headers {
+			if strings.EqualFold(name, d.signature) {
+				shown.Headers[name] = cut(value, shownSignature) + " (cut: it does not expire)"
+			}
+		}
+	}
+	return shown
+}
+
+// shownSignature is how many characters are shown of a signature that never expires: enough to compare.
+const shownSignature = 12
+
+// expires reports whether the dialect's signature depends on the time.
+func (h *HTTP) expires(d *Dialect, req jobs.Request) bool {
+	return h.signatureAt(d, req, time.Unix(1_700_000_000, 0)) != h.signatureAt(d, req, time.Unix(1_800_000_000, 0))
+}
+
+func (h *HTTP) signatureAt(d *Dialect, req jobs.Request, now time.Time) string {
+	t := h.newTarget(req.Webhook)
+	if t.refusal != nil {
+		return ""
+	}
+	return strings.Join(headerValues(t.request(context.Background(), req.Webhook, req.ID, req.Body, now, 1).Header, d.signature), ",")
+}
+
+// A recorder keeps what a Trial shows. Its methods do nothing on nil, which is what records are pushed with.
+type recorder struct {
+	limit   int // of the answer's bytes that are kept
+	began   time.Time
+	request *http.Request
+	dialled atomic.Bool // a connection came about; TLS may still be ahead
+	wrote   atomic.Bool // the request was written whole
+	err     error       // the transport's
+	res     *http.Response
+	raw     tee    // the answer's body as it came
+	plain   []byte // what was unpacked of it, where it was compressed
+	word    string // the answer's status word, or what the ack rule looks at
+}
+
+func (r *recorder) sending(req *http.Request) *http.Request {
+	if r == nil {
+		return req
+	}
+	req.Header[TestHeader] = []string{"1"}
+	r.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		ConnectDone: func(_, _ string, err error) {
+			if err == nil {
+				r.dialled.Store(true)
+			}
+		},
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				r.wrote.Store(true)
+			}
+		},
+	}))
+	return r.request
+}
+
+func (r *recorder) failed(err error) {
+	if r != nil {
+		r.err = err
+	}
+}
+
+func (r *recorder) answered(res *http.Response) {
+	if r != nil {
+		r.res = res
+		r.raw = tee{body: res.Body, limit: r.limit}
+		res.Body = &r.raw
+	}
+}
+
+func (r *recorder) unpacked(body []byte) {
+	if r != nil && r.compressed() {
+		r.plain = bytes.Clone(body[:min(len(body), r.limit)])
+	}
+}
+
+func (r *recorder) judged(word string) {
+	if r != nil {
+		r.word = word
+	}
+}
+
+// compressed reports whether the answer is said to be in a form that we read.
+func (r *recorder) compressed() bool {
+	switch contentEncoding(r.res) {
+	case "gzip", "x-gzip":
+		return true
+	}
+	return false
+}
+
+// rest reads on in a body that was judged without its end, a bounded amount for a bounded time.
+func (r *recorder) rest(cancel context.CancelFunc) {
+	if r == nil {
+		return
+	}
+	timer := time.AfterFunc(restFor, cancel)
+	defer timer.Stop()
+	var some [512]byte
+	for !r.raw.ended && len(r.raw.kept) < r.limit {
+		if _, err := r.raw.Read(some[:]); err != nil {
+			break
+		}
+	}
+	if r.compressed() && r.plain == nil {
+		if z, err := gzip.NewReader(bytes.NewReader(r.raw.kept)); err == nil {
+			r.plain, _ = io.ReadAll(io.LimitReader(z, int64(r.limit)))
+		}
+	}
+}
+
+// shown is the answer as people see it.
+func (r *recorder) shown(hide *redactor) *TrialAnswer {
+	a := &TrialAnswer{
+		Status: r.res.StatusCode, Line: hide.part([]byte(r.res.Proto+" "+r.res.Status), shownHeader),
+		Headers: map[string]string{},
+	}
+	for name, values := range r.res.Header {
+		if len(a.Headers) == shownHeaders {
+			break
+		}
+		a.Headers[hide.part([]byte(name), shownHeader)] = r.header(name, values, hide)
+	}
+	body := r.body()
+	a.Body = hide.part(body, shownAnswer)
+	a.Cut = len(body) > shownAnswer || !r.raw.ended
+	return a
+}
+
+func (r *recorder) header(name string, values []string, hide *redactor) string {
+	shown := make([]string, len(values))
+	for i, value := range values {
+		switch name {
+		case "Set-Cookie", "Set-Cookie2":
+			shown[i] = redacted
+		case "Location", "Content-Location":
+			shown[i] = hide.place(r.request.URL, value)
+		default:
+			shown[i] = hide.part([]byte(value), shownHeader)
+		}
+	}
+	return strings.Join(shown, ", ")
+}
+
+// body is what came of the answer's body, unpacked where that worked.
+func (r *recorder) body() []byte {
+	if len(r.plain) > 0 {
+		return r.plain
+	}
+	return r.raw.kept
+}
+
+// A tee keeps the beginning of what is read through it.
+type tee struct {
+	body  io.ReadCloser
+	limit int
+	kept  []byte
+	ended bool
+}
+
+func (t *tee) Read(p []byte) (int, error) {
+	n, err := t.body.Read(p)
+	if room := t.limit - len(t.kept); room > 0 {
+		t.kept = append(t.kept, p[:min(n, room)]...)
+	}
+	t.ended = t.ended || err == io.EOF
+	return n, err
+}
+
+func (t *tee) Close() error { return t.body.Close() }
