@@ -35,7 +35,7 @@ func newWebhookCommand(a *app) *cobra.Command {
 	cmd.AddCommand(show, newWebhookAddCommand(a), newWebhookSetCommand(a),
 		newWebhookStateCommand(a, "enable", "Let a disabled webhook run again", jobs.Active),
 		newWebhookStateCommand(a, "disable", "Stop a webhook; it still gathers, and sends nothing", jobs.Disabled),
-		newWebhookRemoveCommand(a), newWebhookRotateCommand(a))
+		newWebhookRemoveCommand(a), newWebhookRotateCommand(a), newWebhookTestCommand(a))
 	return cmd
 }
 

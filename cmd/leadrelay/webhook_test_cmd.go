@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
+)
+
+func newWebhookTestCommand(a *app) *cobra.Command {
+	var reveal bool
+	cmd := &cobra.Command{
+		Use:   "test ID",
+		Short: "Send one marked sample the way records go, and say what is wrong with the answer",
+		Long: `Send one sample to a webhook by the way that records go: its dialect, sign key, headers, TLS, proxy, address check,
+timeout and answer rule. The sample is marked (X-Webhook-Test: 1, FirstName Test) and is no delivery: nothing is recorded,
+and rates and schedules play no part. A disabled webhook is tested too.
+
+Printed are what is wrong and what to do, the request, and the answer, at most the first 8 KiB of its body. Sign keys, the
+values of the webhook's headers, cookies and the rest of the URL are redacted wherever they stand; so is all but the
+beginning of a signature that never expires. --reveal shows URL, redirects and signatures whole.
+
+Exit codes: 0 the CRM accepted the sample; 3 it did not, or it was not reached; 2 there is no such webhook; 1 the ledger
+failed.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.webhookTest(cmd.Context(), args[0], reveal) },
+	}
+	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the URL, redirects and signatures in full")
+	return cmd
+}
+
+func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err error) {
+	c, err := a.loadConfig("ledger", "secrets_key_file", "streams", "http", "push")
+	if err != nil {
+		return err
+	}
+	p := &parts{config: c}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
+		return &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
+	}
+	if p.ledger, err = a.openLedger(ctx, c); err != nil {
+		return err
+	}
+	trial, err := p.testWebhook(ctx, id, reveal)
+	switch {
+	case errors.Is(err, jobs.ErrNotFound) && slices.ContainsFunc(c.Webhooks, func(w jobs.Webhook) bool { return w.ID == id }):
+		return usageErrorf("%w yet: leadrelay serve or run-now enters what the configuration names", err)
+	case errors.Is(err, jobs.ErrNotFound):
+		return &exitError{code: exitUsage, err: err}
+	case err != nil:
+		return err
+	}
+	if a.json {
+		err = a.printJSON(trial)
+	} else {
+		err = a.printTrial(id, trial)
+	}
+	if err == nil && !trial.OK {
+		return &exitError{code: exitPending}
+	}
+	return err
+}
+
+// testWebhook sends one sample to a webhook, by the way that records go, and records nothing. The error is
+// jobs.ErrNotFound, the ledger's or ctx's; whatever is wrong with the webhook or its CRM is in the Trial, which holds no
+// secrets. reveal shows the whole URL.
+func (p *parts) testWebhook(ctx context.Context, id string, reveal bool) (sinks.Trial, error) {
+	set, err := p.ledger.Webhooks(ctx)
+	if err != nil {
+		return sinks.Trial{}, err
+	}
+	i := slices.IndexFunc(set.Webhooks, func(w jobs.Webhook) bool { return w.ID == id })
+	if i < 0 {
+		return sinks.Trial{}, fmt.Errorf("webhook %s: %w", id, jobs.ErrNotFound)
+	}
+	w := &set.Webhooks[i]
+	now := time.Now()
+	rec := sample(w, p.config.Streams, p.sink.Event, now)
+	body, err := p.sink.Encode(w, &rec, now)
+	if err != nil { // a constant of the configuration, such as a SessionID that is none
+		return sinks.Trial{}, fmt.Errorf("the sample of type %s: %w", rec.Type, err)
+	}
+	trial, err := p.sink.Try(ctx, jobs.Request{Webhook: w, ID: uuid.New(), Body: body, Attempt: 1}, reveal)
+	if err != nil {
+		return sinks.Trial{}, err
+	}
+	if w.State != jobs.Active {
+		note := fmt.Sprintf("The webhook is %s", w.State)
+		if w.StateReason != "" {
+			note += " (" + w.StateReason + ")"
+		}
+		trial.Notes = append(trial.Notes, note+": its records are not sent, tests are.")
+	}
+	return trial, nil
+}
+
+func (a *app) printTrial(id string, t sinks.Trial) error {
+	var b strings.Builder
+	if t.OK {
+		fmt.Fprintf(&b, "webhook %s: the test was accepted\n", id)
+	} else {
+		fmt.Fprintf(&b, "webhook %s: the test failed: %s\n", id, strings.TrimSpace(t.Code+" "+t.Detail))
+	}
+	fmt.Fprintf(&b, "%s\n", t.Reason)
+	for _, note := range t.Notes {
+		fmt.Fprintf(&b, "Note: %s\n", note)
+	}
+	sent := "sent"
+	if !t.Request.Sent {
+		sent = "not sent"
+	}
+	fmt.Fprintf(&b, "\n--- request, %s\n%s %s\n", sent, t.Request.Method, t.Request.URL)
+	printMessage(&b, t.Request.Headers, t.Request.Body)
+	if t.Answer == nil {
+		b.WriteString("--- no answer\n")
+	} else {
+		fmt.Fprintf(&b, "--- answer, after %.3f s\n%s\n", t.Answer.Seconds, t.Answer.Line)
+		printMessage(&b, t.Answer.Headers, t.Answer.Body)
+		if t.Answer.Cut {
+			b.WriteString("--- cut here: there may be more of the answer\n")
+		}
+	}
+	_, err := fmt.Fprint(a.stdout, b.String())
+	return err
+}
+
+func printMessage(b *strings.Builder, headers map[string]string, body string) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		fmt.Fprintf(b, "%s: %s\n", name, headers[name])
+	}
+	fmt.Fprintf(b, "\n%s\n\n", body)
+}
