@@ -90,6 +90,12 @@ func (x *explainer) rule() rule {
 	return ruleOf(x.req.Webhook.Ack)
 }
 
+// example is an answer that would be accepted.
+func (x *explainer) example() string {
+	r := x.rule()
+	return r.example()
+}
+
 func (x *explainer) accepted(a jobs.Answer) (detail, reason string) {
 	switch {
 	case a.Test:
@@ -134,7 +140,7 @@ func (x *explainer) refused(refusal *jobs.RefusedError) (detail, reason string) 
 		}
 	case ReasonTooLarge:
 		if x.rec.compressed() && len(x.rec.plain) > 0 {
-			return detailBomb, refusal.Hint
+			return detailBomb, "The answer is larger than 64 KiB once unpacked: answer " + x.example() + " alone, and not compressed."
 		}
 	case ReasonPrivateAddress, ReasonPlainHTTP:
 		return "", refusal.Hint + " Nothing was sent."

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -88,6 +89,8 @@ func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) Tri
 	if rec.request == nil {
 		return shown
 	}
+	shown.Headers["Host"] = rec.request.URL.Host // net/http sends these two by themselves
+	shown.Headers["Content-Length"] = strconv.Itoa(len(req.Body))
 	for name, values := range rec.request.Header {
 		shown.Headers[name] = hide.whole([]byte(strings.Join(values, ", ")))
 	}
