@@ -15,7 +15,7 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// Details of a Trial, beside those of tls.go: what a reason code alone does not tell.
+// Details of a jobs.Trial, beside those of tls.go: what a reason code alone does not tell.
 const (
 	detailTestAnswer  = "test_answer"       // accepted, with the word for test requests
 	detailWrongKey    = "wrong_key"         // the endpoint refuses signature or credentials
@@ -38,7 +38,7 @@ const (
 )
 
 // explain fills in what the test came to.
-func (h *HTTP) explain(trial *Trial, req jobs.Request, rec *recorder, answer jobs.Answer, refusal *jobs.RefusedError, hide *redactor) {
+func (h *HTTP) explain(trial *jobs.Trial, req jobs.Request, rec *recorder, answer jobs.Answer, refusal *jobs.RefusedError, hide *redactor) {
 	x := explainer{h: h, req: req, rec: rec, hide: hide}
 	x.signature(&trial.Notes)
 	if refusal == nil {
@@ -64,14 +64,13 @@ type explainer struct {
 
 // signature finds out how the request was signed, and notes what is not plain to see.
 func (x *explainer) signature(notes *[]string) {
-	d, ok := LookupDialect(x.req.Webhook.Dialect)
+	d, ok := x.h.dialect(x.req.Webhook)
 	if !ok || x.rec.request == nil || len(headerValues(x.rec.request.Header, d.signature)) == 0 {
 		return
 	}
 	x.header, x.expires = d.signature, x.h.expires(d, x.req)
-	w := *x.req.Webhook
-	now := x.h.clock()
-	if w.OldKey == "" || CheckKey(w.Dialect, w.OldKey) != nil || !w.OldKeyUntil.IsZero() && !now.Before(w.OldKeyUntil) {
+	t, w, now := x.h.newTarget(x.req.Webhook), *x.req.Webhook, x.h.clock()
+	if len(t.macs) < 2 || !w.OldKeyUntil.IsZero() && !now.Before(w.OldKeyUntil) {
 		return
 	}
 	alone := x.req
@@ -84,7 +83,7 @@ func (x *explainer) signature(notes *[]string) {
 }
 
 func (x *explainer) rule() rule {
-	if d, ok := LookupDialect(x.req.Webhook.Dialect); ok && len(x.req.Webhook.Ack) == 0 {
+	if d, ok := x.h.dialect(x.req.Webhook); ok && len(x.req.Webhook.Ack) == 0 {
 		return ruleOf(d.Ack)
 	}
 	return ruleOf(x.req.Webhook.Ack)

@@ -15,7 +15,7 @@ const tlsAlert = "remote error"
 // tlsHint says what is wrong with a handshake where its error has a type.
 func tlsHint(err error) string { return tlsHints[tlsFault(err)] }
 
-// What is wrong with a handshake: Trial.Detail.
+// What is wrong with a handshake: jobs.Trial.Detail.
 const (
 	tlsPlain        = "no_tls"
 	tlsName         = "wrong_name"

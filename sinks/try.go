@@ -27,52 +27,19 @@ const (
 	restFor      = 2 * time.Second // how long it waits for a body that nobody needs in order to judge the answer
 )
 
-// A Trial is one request that is no delivery, and what came of it, for people to read. It holds no secret: sign keys
-// and the values of static headers are redacted wherever they stand, and so are cookies; the URL is masked. Text that
-// came from the endpoint is bounded and printable: what is not is escaped, as \x1b.
-type Trial struct {
-	OK      bool         `json:"ok"`
-	Code    string       `json:"code" doc:"The reason code that a delivery would have as last_error; empty where it is accepted"`
-	Detail  string       `json:"detail" doc:"A finer word for what is wrong, such as wrong_case; empty where there is none"`
-	Reason  string       `json:"reason" doc:"What is wrong and what to do, in a sentence or two"`
-	Notes   []string     `json:"notes,omitempty" doc:"What else should be known of this test"`
-	Request TrialRequest `json:"request"`
-	Answer  *TrialAnswer `json:"answer" doc:"Null where none came"`
-}
-
-// A TrialRequest is a request as it was sent, or would have been. A signature that never expires is cut, for whoever
-// has it could send the sample for ever.
-type TrialRequest struct {
-	Sent    bool              `json:"sent" doc:"It was written to a connection whole"`
-	Method  string            `json:"method"`
-	URL     string            `json:"url"`
-	Headers map[string]string `json:"headers"`
-	Body    string            `json:"body"`
-}
-
-// A TrialAnswer is an answer as it came, decompressed.
-type TrialAnswer struct {
-	Status  int               `json:"status"`
-	Line    string            `json:"status_line"`
-	Headers map[string]string `json:"headers"`
-	Body    string            `json:"body" doc:"At most its first 8192 bytes"`
-	Cut     bool              `json:"cut" doc:"There is, or may be, more of the body than is shown"`
-	Seconds float64           `json:"seconds" doc:"From dialling to the end of the answer"`
-}
-
 // Try pushes req's body as Push does, in everything, but marks it with TestHeader and keeps request and answer to be
 // shown. reveal shows the whole URL, redirects' places and signatures. The error is ctx's, where the test was called
 // off: whatever else goes wrong is in the Trial.
-func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (Trial, error) {
+func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (jobs.Trial, error) {
 	hide := newRedactor(req.Webhook, reveal)
 	rec := &recorder{limit: shownAnswer + hide.longest, began: time.Now()}
 	answer, err := h.push(ctx, req, rec)
 	took := time.Since(rec.began)
 	var refusal *jobs.RefusedError
 	if err != nil && !errors.As(err, &refusal) {
-		return Trial{}, err
+		return jobs.Trial{}, err
 	}
-	trial := Trial{OK: err == nil, Request: h.requestShown(req, rec, hide)}
+	trial := jobs.Trial{OK: err == nil, Request: h.requestShown(req, rec, hide)}
 	if rec.res != nil {
 		trial.Answer = rec.shown(hide)
 		trial.Answer.Seconds = took.Round(time.Millisecond).Seconds()
@@ -81,8 +48,8 @@ func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (Trial, e
 	return trial, nil
 }
 
-func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) TrialRequest {
-	shown := TrialRequest{
+func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) jobs.TrialRequest {
+	shown := jobs.TrialRequest{
 		Sent: rec.wrote.Load(), Method: http.MethodPost, URL: hide.url(req.Webhook.URL), Headers: map[string]string{},
 		Body: hide.whole(req.Body),
 	}
@@ -100,7 +67,7 @@ func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) Tri
 	if shown.Headers["Authorization"] != "" { // a URL's user and password become one
 		shown.Headers["Authorization"] = redacted
 	}
-	if d, ok := LookupDialect(req.Webhook.Dialect); ok && !hide.reveal && !h.expires(d, req) {
+	if d, ok := h.dialect(req.Webhook); ok && !hide.reveal && !h.expires(d, req) {
 		for name, value := range shown.Headers {
 			if strings.EqualFold(name, d.signature) {
 				shown.Headers[name] = cut(value, shownSignature) + " (cut: it does not expire)"
@@ -109,6 +76,8 @@ func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) Tri
 	}
 	return shown
 }
+
+func (h *HTTP) dialect(w *jobs.Webhook) (*Dialect, bool) { return LookupDialect(w.Dialect) }
 
 // shownSignature is how many characters are shown of a signature that never expires: enough to compare.
 const shownSignature = 12
@@ -216,8 +185,8 @@ func (r *recorder) rest(cancel context.CancelFunc) {
 }
 
 // shown is the answer as people see it.
-func (r *recorder) shown(hide *redactor) *TrialAnswer {
-	a := &TrialAnswer{
+func (r *recorder) shown(hide *redactor) *jobs.TrialAnswer {
+	a := &jobs.TrialAnswer{
 		Status: r.res.StatusCode, Line: hide.part([]byte(r.res.Proto+" "+r.res.Status), shownHeader),
 		Headers: map[string]string{},
 	}

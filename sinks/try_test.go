@@ -32,12 +32,12 @@ func secretWebhook(url string) *jobs.Webhook {
 // isSecret are texts of secretWebhook's that no Trial may show.
 var isSecret = []string{"k3y/of", "k3y%2", `k3y\/of`, "token-s3cret", "s3cret", "s3kret", "s3cr3t", "secret-path", "4711"}
 
-func try(t *testing.T, h *HTTP, w *jobs.Webhook) Trial {
+func try(t *testing.T, h *HTTP, w *jobs.Webhook) jobs.Trial {
 	t.Helper()
 	return tryAttempt(t, h, w, false)
 }
 
-func tryAttempt(t *testing.T, h *HTTP, w *jobs.Webhook, reveal bool) Trial {
+func tryAttempt(t *testing.T, h *HTTP, w *jobs.Webhook, reveal bool) jobs.Trial {
 	t.Helper()
 	trial, err := h.Try(t.Context(), jobs.Request{Webhook: w, ID: uuid.New(), Body: []byte(exampleBody), Attempt: 1}, reveal)
 	if err != nil {
@@ -47,7 +47,7 @@ func tryAttempt(t *testing.T, h *HTTP, w *jobs.Webhook, reveal bool) Trial {
 }
 
 // shown is all that is ever shown of a trial.
-func shown(t *testing.T, trial Trial) string {
+func shown(t *testing.T, trial jobs.Trial) string {
 	t.Helper()
 	text, err := json.Marshal(trial)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func newWebhookTestCommand(a *app) *cobra.Command {
@@ -74,25 +73,25 @@ func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err erro
 // testWebhook sends one sample to a webhook, by the way that records go, and records nothing. The error is
 // jobs.ErrNotFound, the ledger's or ctx's; whatever is wrong with the webhook or its CRM is in the Trial, which holds no
 // secrets. reveal shows the whole URL.
-func (p *parts) testWebhook(ctx context.Context, id string, reveal bool) (sinks.Trial, error) {
+func (p *parts) testWebhook(ctx context.Context, id string, reveal bool) (jobs.Trial, error) {
 	set, err := p.ledger.Webhooks(ctx)
 	if err != nil {
-		return sinks.Trial{}, err
+		return jobs.Trial{}, err
 	}
 	i := slices.IndexFunc(set.Webhooks, func(w jobs.Webhook) bool { return w.ID == id })
 	if i < 0 {
-		return sinks.Trial{}, fmt.Errorf("webhook %s: %w", id, jobs.ErrNotFound)
+		return jobs.Trial{}, fmt.Errorf("webhook %s: %w", id, jobs.ErrNotFound)
 	}
 	w := &set.Webhooks[i]
 	now := time.Now()
 	rec := sample(w, p.config.Streams, p.sink.Event, now)
 	body, err := p.sink.Encode(w, &rec, now)
 	if err != nil { // a constant of the configuration, such as a SessionID that is none
-		return sinks.Trial{}, fmt.Errorf("the sample of type %s: %w", rec.Type, err)
+		return jobs.Trial{}, fmt.Errorf("the sample of type %s: %w", rec.Type, err)
 	}
 	trial, err := p.sink.Try(ctx, jobs.Request{Webhook: w, ID: uuid.New(), Body: body, Attempt: 1}, reveal)
 	if err != nil {
-		return sinks.Trial{}, err
+		return jobs.Trial{}, err
 	}
 	if w.State != jobs.Active {
 		note := fmt.Sprintf("The webhook is %s", w.State)
@@ -104,7 +103,7 @@ func (p *parts) testWebhook(ctx context.Context, id string, reveal bool) (sinks.
 	return trial, nil
 }
 
-func (a *app) printTrial(id string, t sinks.Trial) error {
+func (a *app) printTrial(id string, t jobs.Trial) error {
 	var b strings.Builder
 	if t.OK {
 		fmt.Fprintf(&b, "webhook %s: the test was accepted\n", id)
