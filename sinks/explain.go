@@ -20,6 +20,7 @@ const (
 	detailTestAnswer  = "test_answer"       // accepted, with the word for test requests
 	detailWrongKey    = "wrong_key"         // the endpoint refuses signature or credentials
 	detailCredentials = "wrong_credentials" // the same where the request is not signed
+	detailFirewall    = "firewall"          // what refuses is not the endpoint
 	detailWrongCase   = "wrong_case"        // the accepted word in other letters, or with spaces around
 	detailWrongWord   = "wrong_word"        // another word
 	detailHTML        = "html"              // a page in place of JSON
@@ -160,7 +161,9 @@ var (
 		`|\b(signature|hmac|sign(ing)? ?key)\W+(\w+\W+){0,4}(invalid|wrong|incorrect|mismatch\w*|missing|fail\w*|not|match)`)
 	// What a status word says of credentials.
 	badSender = regexp.MustCompile(`(?i)unauthori[sz]ed|forbidden|not allowed|access denied|permission denied|(invalid|wrong|bad|missing) (api[ _-]?)?(key|token|credentials)`)
-	login     = regexp.MustCompile(`(?i)type=["']?password|\b(log ?in|sign ?in)\b`)
+	// What pages of firewalls say.
+	blocked = regexp.MustCompile(`(?i)cloudflare|captcha|attention required|just a moment|access denied|incapsula|sucuri`)
+	login   = regexp.MustCompile(`(?i)type=["']?password|\b(log ?in|sign ?in)\b`)
 )
 
 // refusesSender reports whether what the endpoint does not accept is who sent the request. The vendor's own recipe
@@ -188,16 +191,47 @@ func (x *explainer) sender(status int) (detail, reason string) {
 	} else if x.rec.word != "" {
 		said += ", with the status " + x.word()
 	}
+	w, header := x.req.Webhook, x.rec.request.Header
+	if product := x.firewall(); product != "" {
+		return detailFirewall, fmt.Sprintf("A firewall or bot check before the CRM (%s) answered in its place, with HTTP %d: let the sender's address, or the webhook's path, through it.", product, status)
+	}
+	if asks := x.rec.res.Header.Get("WWW-Authenticate"); asks != "" && header.Get("Authorization") == "" {
+		return detailCredentials, fmt.Sprintf("%s and asks for credentials (WWW-Authenticate: %s): give the webhook a header Authorization.", said, cut(x.hide.part([]byte(asks), shownHeader), maxWord))
+	}
 	if x.header == "" {
 		return detailCredentials, said + ": this webhook's requests are not signed, so it wants credentials, in the URL or in the webhook's headers."
 	}
-	what := "the raw body"
+	whose, what, verify := "its sign key is another", "the raw body", "leadrelay verify"
+	if len(w.Headers) > 0 {
+		whose = "its sign key is another, or a token in the webhook's headers is wrong"
+	}
 	if x.expires {
 		what = "the time and the raw body"
 	}
-	return detailWrongKey, fmt.Sprintf("%s: its sign key is another, or it does not verify the raw body, byte for byte as it came (not parsed and printed anew). "+
-		"%s signs %s with the key that `leadrelay webhook show %s --reveal` prints; `leadrelay verify` checks the request that is shown here.",
-		said, x.header, what, x.req.Webhook.ID)
+	if w.Dialect != DefaultDialect {
+		verify += " --dialect " + w.Dialect
+	}
+	return detailWrongKey, fmt.Sprintf("%s: %s, or it does not verify the raw body, byte for byte as it came (not parsed and printed anew). "+
+		"%s signs %s with the key that `leadrelay webhook show %s --reveal` prints; `%s` checks the request that is shown here.",
+		said, whose, x.header, what, w.ID, verify)
+}
+
+// firewall is what answered in the endpoint's place, by the marks that it leaves; "": nothing did.
+func (x *explainer) firewall() string {
+	header := x.rec.res.Header
+	if header.Get("Cf-Mitigated") != "" {
+		return "Cloudflare"
+	}
+	if body := x.rec.body(); !page(body) || !blocked.Match(body) {
+		return "" // the endpoint's own page, which passed through
+	}
+	server := strings.ToLower(header.Get("Server"))
+	for _, product := range [...]string{"Cloudflare", "AkamaiGHost", "Sucuri", "Imperva"} {
+		if strings.Contains(server, strings.ToLower(product)) {
+			return product
+		}
+	}
+	return ""
 }
 
 func (x *explainer) tls(refusal *jobs.RefusedError) (detail, reason string) {

@@ -124,11 +124,12 @@ func TestTrialNamesTheFault(t *testing.T) {
 
 	rejecting := func(code int, body string) string { return status(code, body) }
 	tests := []struct {
-		name string
-		url  string
-		o    func(*Options)
-		ack  []string
-		code string
+		name    string
+		url     string
+		o       func(*Options)
+		headers map[string]jobs.Secret // in place of secretWebhook's
+		ack     []string
+		code    string
 		// detail and says are this fault's alone
 		detail, says string
 	}{
@@ -138,6 +139,8 @@ func TestTrialNamesTheFault(t *testing.T) {
 		{name: "wrong key, in an error", url: answering(t, ok(`{"error":"Signature does not match"}`)), code: ReasonNoStatus, detail: "wrong_key", says: "sign key is another"},
 		{name: "wrong key, the vendor's recipe in Express", url: rejecting(500, "<pre>Error: Invalid Signature<br> at /srv/app.js</pre>"), code: "http_500", detail: "wrong_key", says: "sign key is another"},
 		{name: "wrong key, as a bad request", url: rejecting(400, `{"message":"HMAC verification failed"}`), code: "http_400", detail: "wrong_key", says: "sign key is another"},
+		{name: "no credentials", url: status(401, "", `WWW-Authenticate: Basic realm="crm"`), headers: map[string]jobs.Secret{"X-Tenant": "tenant s3cret"}, code: "http_401", detail: "wrong_credentials", says: `asks for credentials (WWW-Authenticate: Basic realm="crm")`},
+		{name: "a firewall", url: status(403, "<!DOCTYPE html><title>Attention Required!</title>", "Server: cloudflare"), code: "http_403", detail: "firewall", says: "bot check before the CRM (Cloudflare)"},
 		{name: "wrong case", url: answering(t, ok(`{"status":"Success"}`)), code: ReasonAckMismatch, detail: "wrong_case", says: `is "Success" and must be "success"`},
 		{name: "a space", url: answering(t, ok(`{"status":"success "}`)), code: ReasonAckMismatch, detail: "wrong_case", says: `is "success " and must be "success"`},
 		{name: "wrong word", url: answering(t, ok(`{"status":"ok"}`)), code: ReasonAckMismatch, detail: "wrong_word", says: `is "ok", and accepted is "success"`},
@@ -213,6 +216,9 @@ func TestTrialNamesTheFault(t *testing.T) {
 			w := secretWebhook(tt.url)
 			if tt.ack != nil {
 				w.Ack = tt.ack
+			}
+			if tt.headers != nil {
+				w.Headers = tt.headers
 			}
 			trial := try(t, newSink(t, o), w)
 			if trial.OK || trial.Code != tt.code || trial.Detail != tt.detail || !strings.Contains(trial.Reason, tt.says) {

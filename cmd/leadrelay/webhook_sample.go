@@ -66,20 +66,19 @@ func wanted(w *jobs.Webhook, streams []config.Stream, event func(dialect, typ, a
 
 // sampleValue is what a field of this name may well hold. Names are told by their last part, whatever their spelling.
 func sampleValue(name string, now time.Time) any {
-	last := strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
-	last = strings.NewReplacer("_", "", "-", "", " ", "").Replace(last)
-	if value, ok := sampleValues[last]; ok {
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	if value, ok := sampleValues[strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(name))]; ok {
 		return value
 	}
-	for _, time := range []string{"createdat", "updatedat", "timestamp", "date", "time"} {
-		if strings.HasSuffix(last, time) {
-			return now.UTC().Format("2006-01-02T15:04:05.000Z")
-		}
+	ends := func(word string) bool { // user_email and userEmail, but not format for at
+		return strings.EqualFold(name, word) || strings.HasSuffix(name, "_"+word) || strings.HasSuffix(name, strings.ToUpper(word[:1])+word[1:])
 	}
 	switch {
-	case strings.HasSuffix(last, "email"):
+	case ends("at"), ends("time"), ends("date"), ends("timestamp"):
+		return now.UTC().Format("2006-01-02T15:04:05.000Z")
+	case ends("email"):
 		return "test@example.com"
-	case strings.HasSuffix(last, "url"), strings.HasSuffix(last, "uri"):
+	case ends("url"), ends("uri"):
 		return "https://example.com/test"
 	}
 	return "test"

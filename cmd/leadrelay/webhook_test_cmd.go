@@ -50,7 +50,7 @@ func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err erro
 	if p.ledger, err = a.openLedger(ctx, c); err != nil {
 		return err
 	}
-	trial, err := p.testWebhook(ctx, id, reveal)
+	trial, err := desk{parts: p}.Test(ctx, id, reveal)
 	switch {
 	case errors.Is(err, jobs.ErrNotFound) && slices.ContainsFunc(c.Webhooks, func(w jobs.Webhook) bool { return w.ID == id }):
 		return usageErrorf("%w yet: leadrelay serve or run-now enters what the configuration names", err)
@@ -59,6 +59,7 @@ func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err erro
 	case err != nil:
 		return err
 	}
+	trial.Notes = append(trial.Notes, notProvisioned(c.Webhooks, id, trial)...)
 	if a.json {
 		err = a.printJSON(trial)
 	} else {
@@ -70,35 +71,45 @@ func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err erro
 	return err
 }
 
-// testWebhook sends one sample to a webhook, by the way that records go, and records nothing. The error is
-// jobs.ErrNotFound, the ledger's or ctx's; whatever is wrong with the webhook or its CRM is in the Trial, which holds no
-// secrets. reveal shows the whole URL.
-func (p *parts) testWebhook(ctx context.Context, id string, reveal bool) (jobs.Trial, error) {
-	set, err := p.ledger.Webhooks(ctx)
+// notProvisioned says so where what the configuration says of a webhook has not come into the ledger yet: it is tested
+// as the daemons know it. Texts that refer to the environment are not compared.
+func notProvisioned(webhooks []jobs.Webhook, id string, trial jobs.Trial) []string {
+	for _, w := range webhooks {
+		if text := w.URL.Reveal(); w.ID == id && !strings.Contains(text, "${") && trial.Request.URL != jobs.MaskedURL(w.URL) && trial.Request.URL != text {
+			return []string{"The configuration file has another URL than the ledger: leadrelay serve or run-now brings it in."}
+		}
+	}
+	return nil
+}
+
+// Test sends one sample to a webhook, by the way that records go, and records nothing. The error is jobs.ErrNotFound,
+// the ledger's or ctx's; whatever is wrong with the webhook or its CRM is in the Trial, which holds no secrets. reveal
+// shows the whole URL.
+func (d desk) Test(ctx context.Context, id string, reveal bool) (jobs.Trial, error) {
+	webhooks, err := d.Webhooks(ctx)
 	if err != nil {
 		return jobs.Trial{}, err
 	}
-	i := slices.IndexFunc(set.Webhooks, func(w jobs.Webhook) bool { return w.ID == id })
+	i := slices.IndexFunc(webhooks, func(w jobs.Webhook) bool { return w.ID == id })
 	if i < 0 {
 		return jobs.Trial{}, fmt.Errorf("webhook %s: %w", id, jobs.ErrNotFound)
 	}
-	w := &set.Webhooks[i]
-	now := time.Now()
-	rec := sample(w, p.config.Streams, p.sink.Event, now)
-	body, err := p.sink.Encode(w, &rec, now)
-	if err != nil { // a constant of the configuration, such as a SessionID that is none
+	w, now := &webhooks[i], time.Now()
+	rec := sample(w, d.config.Streams, d.sink.Event, now)
+	body, err := d.sink.Encode(w, &rec, now)
+	if err != nil { // a constant of the configuration that the dialect cannot send
 		return jobs.Trial{}, fmt.Errorf("the sample of type %s: %w", rec.Type, err)
 	}
-	trial, err := p.sink.Try(ctx, jobs.Request{Webhook: w, ID: uuid.New(), Body: body, Attempt: 1}, reveal)
+	trial, err := d.sink.Try(ctx, jobs.Request{Webhook: w, ID: uuid.New(), Body: body, Attempt: 1}, reveal)
 	if err != nil {
 		return jobs.Trial{}, err
 	}
 	if w.State != jobs.Active {
-		note := fmt.Sprintf("The webhook is %s", w.State)
+		state := string(w.State)
 		if w.StateReason != "" {
-			note += " (" + w.StateReason + ")"
+			state += " (" + w.StateReason + ")"
 		}
-		trial.Notes = append(trial.Notes, note+": its records are not sent, tests are.")
+		trial.Notes = append(trial.Notes, "The webhook is "+state+": its records are not sent, tests are.")
 	}
 	return trial, nil
 }
