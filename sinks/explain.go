@@ -201,19 +201,21 @@ func (x *explainer) sender(status int) (detail, reason string) {
 	if x.header == "" {
 		return detailCredentials, said + ": this webhook's requests are not signed, so it wants credentials, in the URL or in the webhook's headers."
 	}
-	whose, what, verify := "its sign key is another", "the raw body", "leadrelay verify"
+	whose, what, verify, where := "its sign key is another", "the raw body", "leadrelay verify", "that is shown here"
 	if len(w.Headers) > 0 {
 		whose = "its sign key is another, or a token in the webhook's headers is wrong"
 	}
 	if x.expires {
 		what = "the time and the raw body"
+	} else if !x.hide.reveal {
+		where = "that --reveal shows"
 	}
 	if w.Dialect != DefaultDialect {
 		verify += " --dialect " + w.Dialect
 	}
 	return detailWrongKey, fmt.Sprintf("%s: %s, or it does not verify the raw body, byte for byte as it came (not parsed and printed anew). "+
-		"%s signs %s with the key that `leadrelay webhook show %s --reveal` prints; `%s` checks the request that is shown here.",
-		said, whose, x.header, what, w.ID, verify)
+		"%s signs %s with the key that `leadrelay webhook show %s --reveal` prints; `%s` checks the request %s.",
+		said, whose, x.header, what, w.ID, verify, where)
 }
 
 // firewall is what answered in the endpoint's place, by the marks that it leaves; "": nothing did.
