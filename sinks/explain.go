@@ -39,12 +39,11 @@ const (
 )
 
 // explain fills in what the test came to.
-func (h *HTTP) explain(trial *jobs.Trial, req jobs.Request, rec *recorder, answer jobs.Answer, refusal *jobs.RefusedError, hide *redactor) {
-	x := explainer{h: h, req: req, rec: rec, hide: hide}
+func (x *explainer) explain(trial *jobs.Trial, answer jobs.Answer, refusal *jobs.RefusedError) {
 	x.signature(&trial.Notes)
 	if refusal == nil {
 		trial.Detail, trial.Reason = x.accepted(answer)
-		if accepted := x.rule(); accepted.any && page(rec.body()) {
+		if accepted := x.rule(); accepted.any && page(x.rec.body()) {
 			trial.Notes = append(trial.Notes, "The answer is an HTML page, and any HTTP 2xx acknowledges: make sure that this is the CRM's endpoint, and no login page.")
 		}
 		return
@@ -58,6 +57,8 @@ type explainer struct {
 	req  jobs.Request
 	rec  *recorder
 	hide *redactor
+
+	within time.Duration // how long the endpoint had, where it was too slow
 
 	header  string // that signs the request, as the vendor spells it; "": it is not signed
 	expires bool   // the signature depends on the time
@@ -266,7 +267,7 @@ func (x *explainer) tls(refusal *jobs.RefusedError) (detail, reason string) {
 }
 
 func (x *explainer) timeout() (detail, reason string) {
-	within := x.h.timeout.String()
+	within := x.within.String()
 	switch {
 	case x.rec.res != nil:
 		return detailUnfinished, "The endpoint began to answer and did not end within " + within + ": end the answer, with its Content-Length, or close the connection."

@@ -29,14 +29,18 @@ const (
 
 // Try pushes req's body as Push does, in everything, but marks it with TestHeader and keeps request and answer to be
 // shown. reveal shows the whole URL, redirects' places and signatures. The error is ctx's, where the test was called
-// off: whatever else goes wrong is in the Trial.
+// off: whatever else goes wrong is in the Trial, and so is that ctx's deadline came first.
 func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (jobs.Trial, error) {
 	hide := newRedactor(req.Webhook, reveal)
 	rec := &recorder{limit: shownAnswer + hide.longest, began: time.Now()}
 	answer, err := h.push(ctx, req, rec)
 	took := time.Since(rec.began)
 	var refusal *jobs.RefusedError
-	if err != nil && !errors.As(err, &refusal) {
+	within := h.timeout
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		refusal, within = refused(ReasonTimeout, 0, ""), min(h.timeout, took.Round(100*time.Millisecond))
+	case err != nil && !errors.As(err, &refusal):
 		return jobs.Trial{}, err
 	}
 	trial := jobs.Trial{OK: err == nil, Request: h.requestShown(req, rec, hide)}
@@ -44,7 +48,11 @@ func (h *HTTP) Try(ctx context.Context, req jobs.Request, reveal bool) (jobs.Tri
 		trial.Answer = rec.shown(hide)
 		trial.Answer.Seconds = took.Round(time.Millisecond).Seconds()
 	}
-	h.explain(&trial, req, rec, answer, refusal, hide)
+	x := explainer{h: h, req: req, rec: rec, hide: hide, within: within}
+	x.explain(&trial, answer, refusal)
+	if x.within < h.timeout && trial.Code == ReasonTimeout {
+		trial.Notes = append(trial.Notes, "This test had less time than a record has, which is "+h.timeout.String()+".")
+	}
 	return trial, nil
 }
 

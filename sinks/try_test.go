@@ -438,16 +438,23 @@ func TestTrialOfEveryDialect(t *testing.T) {
 	}
 }
 
-// TestTrialCalledOff: a test that its caller gave up on has no result.
+// TestTrialCalledOff: a test that its caller gave up on has no result; one whose time ran out has.
 func TestTrialCalledOff(t *testing.T) {
 	t.Parallel()
 	stop := make(chan struct{})
 	url := quiet(t, func(http.ResponseWriter, *http.Request) { <-stop })
 	t.Cleanup(func() { close(stop) })
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := newSink(t, local()).Try(ctx, jobs.Request{Webhook: webhook(url), Body: []byte("{}")}, false); err != context.DeadlineExceeded {
+	h, req := newSink(t, local()), jobs.Request{Webhook: webhook(url), Body: []byte("{}")}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if _, err := h.Try(ctx, req, false); err != context.Canceled {
 		t.Errorf("got %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	trial, err := h.Try(ctx, req, false)
+	if err != nil || trial.OK || trial.Code != ReasonTimeout || trial.Detail != detailNoAnswer || !strings.Contains(trial.Reason, "within 200ms") {
+		t.Errorf("got %+v %v", trial, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +16,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +125,58 @@ func testWebhookTest(t *testing.T, engine string) {
 	}
 	if diff := cmp.Diff(before, rowsOf(t, ledger)); diff != "" {
 		t.Errorf("the ledger has changed: %s", diff)
+	}
+}
+
+// TestWebhookTestByAPI: the daemon answers the same.
+func TestWebhookTestByAPI(t *testing.T) {
+	t.Parallel()
+	presets := newPresetCRM()
+	crm, app := startServer(t, presets, presets.close), newApplication(t, "sqlite")
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("an-admin-token-of-tests\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
+http: {allow_http: true, allow_private: true}
+admin: {listen: 127.0.0.1:0, token_file: %q}
+webhooks: [{id: w, chatbot: a, url: %q}]
+`, app.source, token, crm+"/wrong-case/t0ken-of-the-path"))
+	p := s.serve()
+	listens := regexp.MustCompile(`msg="admin listens" address=(\S+)`).FindStringSubmatch(p.errs.String())
+	if listens == nil {
+		t.Fatal("it says no address of admin.listen")
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for path, want := range map[string]int{"w/test": 200, "w/test?reveal=true": 200, "nobody/test": 404} {
+		req, err := http.NewRequest(http.MethodPost, "http://"+listens[1]+"/api/v1/webhooks/"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer an-admin-token-of-tests")
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != want {
+			t.Fatalf("%s: %s %s", path, res.Status, body)
+		}
+		if want != 200 {
+			continue
+		}
+		var trial jobs.Trial
+		if err := json.Unmarshal(body, &trial); err != nil || trial.OK || trial.Code != "ack_mismatch" || trial.Detail != "wrong_case" || !trial.Request.Sent || trial.Answer.Status != 200 {
+			t.Errorf("%s: %s", path, body)
+		}
+		if strings.Contains(string(body), "t0ken") != strings.Contains(path, "reveal") {
+			t.Errorf("%s shows %s", path, body)
+		}
+	}
+	p.stop()
+	if owed := s.deliveries(); len(owed) > 0 {
+		t.Errorf("there are deliveries: %+v", owed)
 	}
 }
 

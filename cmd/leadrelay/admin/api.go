@@ -41,6 +41,9 @@ type Desk interface {
 	SetState(ctx context.Context, id string, state jobs.WebhookState) (jobs.Webhook, error)
 	// Rotate rotates a webhook's key; jobs.ErrNotRotated where it cannot be.
 	Rotate(ctx context.Context, id string, how jobs.Rotation) (jobs.Webhook, error)
+	// Test sends a sample to a webhook, which is no delivery. Nothing in a Trial is secret, but for the URL where it is
+	// revealed.
+	Test(ctx context.Context, id string, reveal bool) (jobs.Trial, error)
 	// Remove forgets a webhook and counts what it is still owed.
 	Remove(ctx context.Context, id string) (undelivered int, err error)
 	// Deliveries returns a page, those first seen last first.

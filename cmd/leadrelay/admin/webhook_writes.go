@@ -39,6 +39,8 @@ func (a *API) webhookWrites() {
 	register(a, op("rotate-webhook-key", http.MethodPost, one+"/rotate-key", "Make a new sign key",
 		"For the overlap (24h, where nothing is sent) requests carry the signatures of both keys. now: without overlap, for a key that leaked. finish: make no key; the old one ends now.",
 		body), a.rotateKey)
+	register(a, op("test-webhook", http.MethodPost, one+"/test", "Send a sample, and say what is wrong with the answer",
+		"One marked sample goes the way that records go, disabled or not. It is no delivery, and nothing of it is kept. What is wrong at the CRM is in the answer to this call, which is 200 all the same."), a.testWebhook)
 	register(a, op("enable-webhook", http.MethodPost, one+"/enable", "Let a disabled webhook run again", ""), a.setState(jobs.Active))
 	register(a, op("disable-webhook", http.MethodPost, one+"/disable", "Stop a webhook", "It still gathers, and sends nothing."), a.setState(jobs.Disabled))
 }
@@ -201,6 +203,22 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 	}
 	a.Log.Info(did, "webhook", w.ID, "by", callerOf(ctx).Name)
 	return keyed(&w), nil
+}
+
+func (a *API) testWebhook(ctx context.Context, in *struct {
+	WebhookID
+	Revealing
+},
+) (*answer[jobs.Trial], error) {
+	if err := in.may(ctx); err != nil {
+		return nil, err
+	}
+	trial, err := a.desk(ctx).Test(ctx, in.ID, in.Reveal)
+	if err != nil {
+		return nil, err
+	}
+	a.Log.Info("webhook tested", "webhook", in.ID, "accepted", trial.OK, "code", trial.Code, "by", callerOf(ctx).Name)
+	return &answer[jobs.Trial]{trial}, nil
 }
 
 func (a *API) setState(state jobs.WebhookState) func(context.Context, *WebhookID) (*answer[Webhook], error) {
