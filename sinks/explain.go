@@ -206,6 +206,10 @@ func (x *explainer) sender(status int) (detail, reason string) {
 	if len(w.Headers) > 0 {
 		whose = "its sign key is another, or a token in the webhook's headers is wrong"
 	}
+	id := w.ID
+	if w.SignKeyOf != "" {
+		id = w.SignKeyOf
+	}
 	if x.expires {
 		what = "the time and the raw body"
 	} else if !x.hide.reveal {
@@ -216,7 +220,7 @@ func (x *explainer) sender(status int) (detail, reason string) {
 	}
 	return detailWrongKey, fmt.Sprintf("%s: %s, or it does not verify the raw body, byte for byte as it came (not parsed and printed anew). "+
 		"%s signs %s with the key that `leadrelay webhook show %s --reveal` prints; `%s` checks the request %s.",
-		said, whose, x.header, what, w.ID, verify, where)
+		said, whose, x.header, what, id, verify, where)
 }
 
 // firewall is what answered in the endpoint's place, by the marks that it leaves; "": nothing did.
