@@ -43,7 +43,7 @@ func (x *explainer) explain(trial *jobs.Trial, answer jobs.Answer, refusal *jobs
 	x.signature(&trial.Notes)
 	if refusal == nil {
 		trial.Detail, trial.Reason = x.accepted(answer)
-		if accepted := x.rule(); accepted.any && page(x.rec.body()) {
+		if x.rec.rule.any && page(x.rec.body()) {
 			trial.Notes = append(trial.Notes, "The answer is an HTML page, and any HTTP 2xx acknowledges: make sure that this is the CRM's endpoint, and no login page.")
 		}
 		return
@@ -66,35 +66,22 @@ type explainer struct {
 
 // signature finds out how the request was signed, and notes what is not plain to see.
 func (x *explainer) signature(notes *[]string) {
-	d, ok := x.h.dialect(x.req.Webhook)
-	if !ok || x.rec.request == nil || len(headerValues(x.rec.request.Header, d.signature)) == 0 {
+	names, expires := x.h.signedBy(x.req)
+	if x.rec.request == nil || len(names) == 0 {
 		return
 	}
-	x.header, x.expires = d.signature, x.h.expires(d, x.req)
-	t, w, now := x.h.newTarget(x.req.Webhook), *x.req.Webhook, x.h.clock()
-	if len(t.macs) < 2 || !w.OldKeyUntil.IsZero() && !now.Before(w.OldKeyUntil) {
+	x.header, x.expires = names[0], expires
+	t, until, now := x.h.newTarget(x.req.Webhook), x.req.Webhook.OldKeyUntil, x.h.clock()
+	if len(t.macs) < 2 || !until.IsZero() && !now.Before(until) {
 		return
 	}
-	alone := x.req
-	w.OldKey, alone.Webhook = "", &w
-	if len(x.h.signatureAt(d, alone, now)) < len(x.h.signatureAt(d, x.req, now)) {
+	both := t.headersAt(x.req, now.Unix())[x.header]
+	t.macs = t.macs[:1]
+	if len(t.headersAt(x.req, now.Unix())[x.header]) < len(both) {
 		*notes = append(*notes, "The sign key is being rotated: the request has the signatures of the new key and of the old, the old one last.")
 		return
 	}
 	*notes = append(*notes, "The sign key is being rotated, and the dialect has room for one signature: this is the old key's; a retry has the new one's.")
-}
-
-func (x *explainer) rule() rule {
-	if d, ok := x.h.dialect(x.req.Webhook); ok && len(x.req.Webhook.Ack) == 0 {
-		return ruleOf(d.Ack)
-	}
-	return ruleOf(x.req.Webhook.Ack)
-}
-
-// example is an answer that would be accepted.
-func (x *explainer) example() string {
-	r := x.rule()
-	return r.example()
 }
 
 func (x *explainer) accepted(a jobs.Answer) (detail, reason string) {
@@ -141,7 +128,7 @@ func (x *explainer) refused(refusal *jobs.RefusedError) (detail, reason string) 
 		}
 	case ReasonTooLarge:
 		if x.rec.compressed() && len(x.rec.plain) > 0 {
-			return detailBomb, "The answer is larger than 64 KiB once unpacked: answer " + x.example() + " alone, and not compressed."
+			return detailBomb, "The answer is larger than 64 KiB once unpacked: answer " + x.rec.rule.example() + " alone, and not compressed."
 		}
 	case ReasonPrivateAddress, ReasonPlainHTTP:
 		return "", refusal.Hint + " Nothing was sent."
@@ -322,7 +309,7 @@ func redirectKind(from, to *url.URL) (detail, what string) {
 }
 
 func (x *explainer) mismatch(refusal *jobs.RefusedError) (detail, reason string) {
-	r := x.rule()
+	r := &x.rec.rule
 	word := strings.TrimSpace(x.rec.word)
 	for _, want := range slices.Concat(r.equals, r.prefix) {
 		if x.rec.word != want && strings.EqualFold(word, strings.TrimSpace(want)) ||

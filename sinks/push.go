@@ -79,7 +79,7 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	if refusal == nil {
 		word, refusal = judge(body, &accepted)
 	}
-	rec.judged(word)
+	rec.judged(word, accepted)
 	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
 	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
 		answer.Word = mask(word, req.Body, d.public)

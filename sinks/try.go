@@ -75,32 +75,43 @@ func (h *HTTP) requestShown(req jobs.Request, rec *recorder, hide *redactor) job
 	if shown.Headers["Authorization"] != "" { // a URL's user and password become one
 		shown.Headers["Authorization"] = redacted
 	}
-	if d, ok := h.dialect(req.Webhook); ok && !hide.reveal && !h.expires(d, req) {
-		for name, value := range shown.Headers {
-			if strings.EqualFold(name, d.signature) {
-				shown.Headers[name] = cut(value, shownSignature) + " (cut: it does not expire)"
-			}
+	if names, expires := h.signedBy(req); !expires && !hide.reveal {
+		for _, name := range names {
+			shown.Headers[name] = cut(shown.Headers[name], shownSignature) + " (cut: it does not expire)"
 		}
 	}
 	return shown
 }
 
-func (h *HTTP) dialect(w *jobs.Webhook) (*Dialect, bool) { return LookupDialect(w.Dialect) }
-
 // shownSignature is how many characters are shown of a signature that never expires: enough to compare.
 const shownSignature = 12
 
-// expires reports whether the dialect's signature depends on the time.
-func (h *HTTP) expires(d *Dialect, req jobs.Request) bool {
-	return h.signatureAt(d, req, time.Unix(1_700_000_000, 0)) != h.signatureAt(d, req, time.Unix(1_800_000_000, 0))
+// signedBy returns the headers that sign a request, as they are spelled, and whether they depend on the time. It finds
+// them by what changes with the key, so it need not know the dialect.
+func (h *HTTP) signedBy(req jobs.Request) (names []string, expires bool) {
+	const early, late = 1_700_000_000, 1_800_000_000
+	t := h.newTarget(req.Webhook)
+	if t.refusal != nil || len(t.macs) == 0 {
+		return nil, false
+	}
+	mine, later := t.headersAt(req, early), t.headersAt(req, late)
+	t.macs = []*mac{newMAC([]byte("another key"))}
+	for name, value := range t.headersAt(req, early) {
+		if value != mine[name] {
+			names = append(names, name)
+			expires = expires || later[name] != mine[name]
+		}
+	}
+	return names, expires
 }
 
-func (h *HTTP) signatureAt(d *Dialect, req jobs.Request, now time.Time) string {
-	t := h.newTarget(req.Webhook)
-	if t.refusal != nil {
-		return ""
+// headersAt are the headers of a request at a time.
+func (t *target) headersAt(req jobs.Request, unix int64) map[string]string {
+	all := map[string]string{}
+	for name, values := range t.request(context.Background(), req.Webhook, req.ID, req.Body, time.Unix(unix, 0), 1).Header {
+		all[name] = strings.Join(values, ",")
 	}
-	return strings.Join(headerValues(t.request(context.Background(), req.Webhook, req.ID, req.Body, now, 1).Header, d.signature), ",")
+	return all
 }
 
 // A recorder keeps what a Trial shows. Its methods do nothing on nil, which is what records are pushed with.
@@ -114,6 +125,7 @@ type recorder struct {
 	res     *http.Response
 	raw     tee    // the answer's body as it came
 	plain   []byte // what was unpacked of it, where it was compressed
+	rule    rule   // of an answer that was judged
 	word    string // the answer's status word, or what the ack rule looks at
 }
 
@@ -157,9 +169,9 @@ func (r *recorder) unpacked(body []byte) {
 	}
 }
 
-func (r *recorder) judged(word string) {
+func (r *recorder) judged(word string, accepted rule) {
 	if r != nil {
-		r.word = word
+		r.word, r.rule = word, accepted
 	}
 }
 

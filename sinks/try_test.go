@@ -396,6 +396,10 @@ func TestTrialHidesAtTheCut(t *testing.T) {
 func TestTrialOfEveryDialect(t *testing.T) {
 	t.Parallel()
 	url := answering(t, ok(good))
+	headerOf := map[string]string{
+		"smarterbot": SignatureHeader, "smartlook": "Smartlook-Signature-256", "smarterlaunch": "X-Signature",
+		"smartsurvey": "X-SmartSurvey-Signature", "standard-webhooks": "webhook-signature",
+	}
 	for _, name := range Dialects() {
 		d, _ := LookupDialect(name)
 		w := webhook(url)
@@ -408,12 +412,13 @@ func TestTrialOfEveryDialect(t *testing.T) {
 		}
 		keys := keysOf(name)
 		w.SignKey = keys[0]
+		header := headerOf[name]
 		signed := func(reveal bool) (string, []string) {
 			got := tryAttempt(t, newSink(t, local()), w, reveal)
 			if !got.OK {
 				t.Errorf("%s: %+v", name, got)
 			}
-			return got.Request.Headers[d.signature], got.Notes
+			return got.Request.Headers[header], got.Notes
 		}
 		shown, _ := signed(false)
 		whole, _ := signed(true)
