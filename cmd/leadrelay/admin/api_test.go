@@ -57,6 +57,8 @@ func (d deskStub) Rotate(context.Context, string, jobs.Rotation) (jobs.Webhook, 
 }
 func (d deskStub) Remove(context.Context, string) (int, error) { return 0, d.err }
 
+func (d deskStub) Test(context.Context, string, bool) (jobs.Trial, error) { return jobs.Trial{}, d.err }
+
 func (d deskStub) Deliveries(context.Context, DeliveryQuery) ([]jobs.Delivery, string, error) {
 	return nil, "", d.err
 }
@@ -110,6 +112,7 @@ var requests = [][3]string{
 	{"POST", "/api/v1/webhooks/w/rotate-key", ""},
 	{"POST", "/api/v1/webhooks/w/enable", ""},
 	{"POST", "/api/v1/webhooks/w/disable", ""},
+	{"POST", "/api/v1/webhooks/w/test", ""},
 	{"GET", "/api/v1/deliveries", ""},
 	{"GET", "/api/v1/deliveries/0199d8f2-6f0e-7c3e-8b1a-111111111111", ""},
 	{"GET", "/api/v1/runs", ""},
