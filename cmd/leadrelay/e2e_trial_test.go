@@ -77,7 +77,7 @@ func testWebhookTest(t *testing.T, engine string) {
 		"$CRM", startServer(t, presets, presets.close),
 		"$KEY", startVerifying(t, "the CRM has another key"),
 		"$TLS", startSelfSigned(t),
-		"$ECHO", startServer(t, http.HandlerFunc(echo), func() {}),
+		"$ECHO", startServer(t, http.HandlerFunc(tellAll), func() {}),
 	)
 	var config strings.Builder
 	fmt.Fprintf(&config, "source: %q\nledger: %q\nhttp: {timeout: 3s, allow_http: true, allow_cidrs: [127.0.0.1/32]}\nwebhooks:\n", app.source, ledger)
@@ -177,8 +177,8 @@ webhooks: [{id: w, chatbot: a, url: %q}]
 	}
 }
 
-// echo refuses, and gives back all that came, and the sign key besides.
-func echo(w http.ResponseWriter, r *http.Request) {
+// tellAll refuses, and gives back all that came, and the sign key besides.
+func tellAll(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Authorization", r.Header.Get("Authorization"))
 	w.Header().Set("Set-Cookie", "session=t0ken-of-a-cookie")
 	w.WriteHeader(http.StatusTeapot)
