@@ -90,7 +90,7 @@ func TestPlans(t *testing.T) {
 		last := len(regions)
 		st = c.statement(regions, &place{region: last}, filter{}, 500)
 		check("created, from the mark", st.sql(), st.args...)
-		at := &place{region: last, created: regions[last-1].low, key: "7"}
+		at := &place{region: last, time: regions[last-1].low, key: "7"}
 		if engine == "sqlite" {
 			at.key = 7
 		}
