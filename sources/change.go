@@ -17,11 +17,13 @@ type instant struct {
 	expr    string   // in SQL
 	typ     string   // of expr, as PostgreSQL names it
 	columns []string // that it is made of
+	wall    bool     // one of them has no zone: PostgreSQL
+	day     bool     // one of them is a date: PostgreSQL
 }
 
 func createdInstant(sh *shape, cfg *Config) instant {
 	typ, _ := sh.columnType(cfg.Created)
-	return instant{pq.QuoteIdentifier(cfg.Created), typ, []string{cfg.Created}}
+	return instant{pq.QuoteIdentifier(cfg.Created), typ, []string{cfg.Created}, typ != "timestamptz", typ == "date"}
 }
 
 // isTime reports whether PostgreSQL names a type of times so.
@@ -54,7 +56,7 @@ func (p *postgres) changed(sh *shape, cfg *Config) (instant, error) {
 		}
 	}
 	at := instant{columns: columns}
-	types := map[string]bool{}
+	zoned := false
 	for _, name := range columns {
 		typ, _ := sh.columnType(name)
 		if !isTime(typ) {
@@ -63,15 +65,12 @@ func (p *postgres) changed(sh *shape, cfg *Config) (instant, error) {
 		if typ == "date" && name == cfg.Updated {
 			return instant{}, fmt.Errorf("column %q (updated) is a date, so that a day's changes would be one: it needs a time", name)
 		}
-		types[typ] = true
+		zoned = zoned || typ == "timestamptz"
+		at.wall = at.wall || typ != "timestamptz"
+		at.day = at.day || typ == "date"
 	}
-	for _, typ := range []string{"date", "timestamp", "timestamptz"} {
-		if types[typ] {
-			at.typ = typ
-		}
-	}
-	if at.typ == "date" {
-		return instant{}, fmt.Errorf("columns %s are dates, so that a day's changes would be one: one of them needs a time", quotedNames(columns))
+	if at.typ = "timestamp"; zoned {
+		at.typ = "timestamptz"
 	}
 	exprs := make([]string, len(columns))
 	for i, name := range columns {

@@ -39,7 +39,7 @@ const undatedEvery = time.Minute
 const passPages = 200
 
 func (s *Stream) byCreated(ctx context.Context, q querier) error {
-	c := &createdCursor{s: s, d: s.db.eng.dating(&s.cfg, s.at), zoned: s.at.typ == "timestamptz"}
+	c := &createdCursor{s: s, d: s.db.eng.dating(&s.cfg, s.at), zoned: s.at.typ == "timestamptz" && !s.at.wall}
 	if p, ok := s.db.eng.(*postgres); ok {
 		if !isTime(s.at.typ) {
 			return fmt.Errorf("cursor created needs a created column that is a time, and column %q is %s: cast it in a query", s.cfg.Created, s.at.typ)

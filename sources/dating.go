@@ -38,7 +38,7 @@ func (p *postgres) dating(cfg *Config, at instant) dating {
 		zone, suffix = cfg.zone(), ""
 	}
 	span := time.Microsecond
-	if typ == "date" {
+	if at.day {
 		span = 25 * time.Hour // the longest day
 	}
 	text := func(t time.Time) string { return t.In(zone).Format(pgLayout) + suffix }
