@@ -215,3 +215,211 @@ func TestDeleted(t *testing.T) {
 		}
 	}
 }
+
+// Whatever types the columns have, a change that commits late is found, and each comes once.
+func TestVersionsTypes(t *testing.T) {
+	t.Parallel()
+	prague, err := time.LoadLocation("Europe/Prague")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ created, updated, deleted string }{
+		{"timestamptz", "timestamptz", "timestamptz"},
+		{"timestamp", "timestamp", "timestamp"},
+		{"timestamptz", "timestamp", "date"},
+		{"timestamp", "timestamptz", "timestamp"},
+		{"date", "timestamptz", "timestamptz"},
+		{"date", "timestamp(0)", "date"},
+		{"timestamptz", "timestamptz not null default now()", "boolean"},
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			t.Parallel()
+			b := newPostgres(t, fmt.Sprintf("create table appointments (id bigserial primary key, chatbot_id text, created_at %s, updated_at %s, deleted_at %s, content text)", test.created, test.updated, test.deleted))
+			b.exec("alter database " + b.dsn[strings.LastIndexByte(b.dsn, '/')+1:strings.IndexByte(b.dsn, '?')] + " set timezone to 'Asia/Tokyo'")
+			now := func(typ string) string {
+				if strings.HasPrefix(typ, "timestamptz") {
+					return "now()"
+				}
+				if typ == "boolean" {
+					return "true, updated_at = now()"
+				}
+				return "now() at time zone 'Europe/Prague'"
+			}
+			cfg := appointments()
+			cfg.CreatedZone = prague
+			s := b.stream(cfg)
+			at := b.end(s)
+			insert := "insert into appointments (chatbot_id, created_at) values ('bot', " + now(test.created) + ")"
+			late := b.begin(insert)
+			b.exec(insert)
+			b.exec(insert)
+			wantKeys(t, "committed", sorted(keysOf(b.records(s, &at, 1))), "2", "3")
+			if err := late.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			wantKeys(t, "late", b.drain(s, &at, 1), "1")
+			time.Sleep(1100 * time.Millisecond) // another version, also where seconds are whole
+			late = b.begin("update appointments set updated_at = "+now(test.updated)+" where id = 1", "update appointments set deleted_at = "+now(test.deleted)+" where id = 2")
+			b.exec("update appointments set updated_at = " + now(test.updated) + " where id = 3")
+			recs := b.records(s, &at, 1)
+			wantKeys(t, "changed", keysOf(recs), "3")
+			if age := time.Since(recs[0].Updated); age < -2*time.Second || age > time.Minute {
+				t.Errorf("changed %s ago", age)
+			}
+			if lag, err := s.Lag(b.ctx, at); err != nil || lag != 0 {
+				t.Errorf("lag %v, %v", lag, err)
+			}
+			if err := late.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if lag, err := s.Lag(b.ctx, at); err != nil || lag <= 0 || lag > 26*time.Hour {
+				t.Errorf("lag %v, %v", lag, err)
+			}
+			recs = b.records(s, &at, 1)
+			wantKeys(t, "changed late", sorted(keysOf(recs)), "1", "2")
+			for _, r := range recs {
+				if want := map[string]string{"1": jobs.ActionCreate, "2": jobs.ActionRemove}[r.Row]; r.Action != want {
+					t.Errorf("row %s: %s", r.Row, r.Action)
+				}
+			}
+			wantKeys(t, "each once", b.drain(s, &at, 1))
+		})
+	}
+}
+
+// A pass that was stopped in the middle goes on in another process, beside edits of rows that it has passed and of such
+// that it has not.
+func TestVersionsRestart(t *testing.T) {
+	t.Parallel()
+	for name, b := range map[string]*bench{
+		"postgres": newPostgres(t, pgAppointments, "insert into appointments (chatbot_id, created_at) select 'bot', now() - n * interval '1 second' from generate_series(1, 40) n"),
+		"sqlite":   newSQLite(t, liteAppointments, "with recursive c (n) as (select 1 union all select n + 1 from c where n < 40) insert into appointments (chatbot_id, created_at) select 'bot', datetime('now', '-' || n || ' seconds') from c"),
+	} {
+		now := map[string]string{"postgres": "now()", "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')"}[name]
+		s := b.stream(appointments())
+		p, err := s.After(b.ctx, "", 10)
+		if err != nil || len(p.Records) != 10 || p.Drained {
+			t.Fatalf("%s: %d records, %v", name, len(p.Records), err)
+		}
+		passed, ahead := p.Records[3].Row, "1" // the newest is the last
+		b.exec("update appointments set content = 'edited', updated_at = " + now + " where id in (" + passed + ", " + ahead + ")")
+		s = b.stream(appointments())
+		at := p.Bookmark
+		got := map[string]int{}
+		for _, rec := range append(p.Records, append(b.records(s, &at, 10), b.records(s, &at, 10)...)...) {
+			got[rec.Row]++
+			if rec.Row == ahead && rec.Field("Content") != "edited" {
+				t.Errorf("%s: row %s came as it was", name, ahead)
+			}
+		}
+		for row, n := range got {
+			if want := map[bool]int{true: 2, false: 1}[row == passed]; n != want {
+				t.Errorf("%s: row %s came %d times, want %d", name, row, n, want)
+			}
+		}
+		if len(got) != 40 {
+			t.Errorf("%s: %d rows of 40", name, len(got))
+		}
+	}
+}
+
+// A row that comes to match `where` when it changes is found; one that matches no more is read by its key alone.
+func TestVersionsWhere(t *testing.T) {
+	t.Parallel()
+	for name, b := range map[string]*bench{
+		"postgres": newPostgres(t, pgAppointments),
+		"sqlite":   newSQLite(t, liteAppointments),
+	} {
+		now := map[string]string{"postgres": "now()", "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')"}[name]
+		cfg := appointments()
+		cfg.Where = "status = 'booked'"
+		s := b.stream(cfg)
+		at := b.end(s)
+		b.exec("insert into appointments (chatbot_id, created_at, status) values ('bot', " + now + ", 'draft'), ('bot', " + now + ", 'booked'), ('bot', null, 'draft')")
+		wantKeys(t, name+", booked", b.drain(s, &at, 10), "2")
+		end := b.end(s)
+		b.exec("update appointments set status = 'booked', updated_at = " + now + " where id = 1")
+		b.exec("update appointments set status = 'draft', updated_at = " + now + " where id = 2")
+		b.exec("update appointments set status = 'booked', updated_at = " + now + " where id = 3")
+		recs := b.records(s, &at, 10)
+		wantKeys(t, name+", booked later", sorted(keysOf(recs)), "1", "3")
+		for i := range recs {
+			if past, err := s.Past(end, &recs[i]); !past || err != nil {
+				t.Errorf("%s: row %s is past: %v, %v", name, recs[i].Row, past, err)
+			}
+		}
+		again, err := s.Read(b.ctx, []string{"2"})
+		if err != nil || len(again) != 1 || again[0].Version <= recs[0].Version[:17] || again[0].Updated.IsZero() {
+			t.Errorf("%s: read again %v, %v", name, again, err)
+		}
+		// Another condition finds what changes from then on.
+		cfg.Where = "status = 'draft'"
+		s = b.stream(cfg)
+		b.exec("update appointments set updated_at = " + now + ", content = 'again' where id = 2")
+		if got := b.drain(s, &at, 10); !slices.Contains(got, "2") {
+			t.Errorf("%s: another condition found %v", name, got)
+		}
+	}
+}
+
+func TestVersionsConfig(t *testing.T) {
+	t.Parallel()
+	plain := "create table appointments (id bigserial primary key, chatbot_id text, created_at timestamptz, updated_at %s, deleted_at %s, content text)"
+	for _, test := range []struct {
+		name, updated, deleted string
+		change                 func(*Config)
+		want                   string
+	}{
+		{"gaps", "timestamptz", "timestamptz", func(c *Config) { c.Cursor = CursorGaps }, "cursor gaps finds new rows only; leave it out beside updated and deleted"},
+		{"deleted alone", "timestamptz", "timestamptz", func(c *Config) { c.Created, c.Updated = "", "" }, "deleted needs a created or an updated column"},
+		{"text", "text", "timestamptz", nil, `when a row changed is told by times, and column "updated_at" is text: cast it in a query`},
+		{"a date", "date", "timestamptz", nil, `column "updated_at" (updated) is a date`},
+		{"a flag alone", "timestamptz", "boolean", func(c *Config) { c.Updated = "" }, `column "deleted_at" (deleted) is bool, which does not say when`},
+		{"missing", "timestamptz", "boolean", func(c *Config) { c.Updated, c.Deleted = "changed_at", "gone" }, `has no columns "changed_at" (updated), "gone" (deleted)`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newPostgres(t, fmt.Sprintf(plain, test.updated, test.deleted))
+			cfg := appointments()
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			if _, err := b.db.Stream(b.ctx, cfg); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %s", err, test.want)
+			}
+		})
+	}
+	lite := newSQLite(t, "create table appointments (id integer primary key, chatbot_id text, created_at text, deleted bool, content text)")
+	cfg := appointments()
+	cfg.Updated, cfg.Deleted = "", "deleted"
+	if _, err := lite.db.Stream(lite.ctx, cfg); err == nil || !strings.Contains(err.Error(), `column "deleted" (deleted) is bool, which does not say when`) {
+		t.Errorf("sqlite: error %v", err)
+	}
+}
+
+// A bookmark of other columns would be wrong.
+func TestVersionsDefinition(t *testing.T) {
+	t.Parallel()
+	b := newPostgres(t, pgAppointments)
+	seen := map[string]string{}
+	for name, change := range map[string]func(*Config){
+		"gaps":            func(c *Config) { c.Updated, c.Deleted = "", "" },
+		"created":         func(c *Config) { c.Updated, c.Deleted, c.Cursor = "", "", CursorCreated },
+		"updated":         func(c *Config) { c.Deleted = "" },
+		"deleted":         func(c *Config) { c.Updated = "" },
+		"both":            func(*Config) {},
+		"others":          func(c *Config) { c.Updated, c.Deleted = c.Deleted, c.Updated },
+		"without created": func(c *Config) { c.Created = "" },
+	} {
+		cfg := appointments()
+		change(&cfg)
+		d := b.stream(cfg).Definition()
+		if other := seen[d]; other != "" {
+			t.Errorf("%s and %s have one definition: %s", name, other, d)
+		}
+		seen[d] = name
+	}
+	if seen["postgres created appointments id created_at"] == "" {
+		t.Errorf("a stream without versions is defined as it was before there were any: %v", seen)
+	}
+}
