@@ -107,7 +107,7 @@ func TestPlans(t *testing.T) {
 // names, and without that check names it.
 func TestPlansOfChanges(t *testing.T) {
 	t.Parallel()
-	whole := regexp.MustCompile(`(?m)Seq Scan|^SCAN leads$|^\s*(->\s+)?Sort\s*$|TEMP B-TREE FOR ORDER BY`)
+	whole := regexp.MustCompile(`(?m)Seq Scan|^SCAN leads$|TEMP B-TREE FOR ORDER BY`) // what is found may be sorted
 	for _, test := range []struct {
 		name, engine, id, updated, deleted string
 		index                              string // the columns of it
