@@ -147,7 +147,11 @@ func (c *checkup) index(ctx context.Context, q querier, s *Stream) error {
 		return nil
 	}
 	if c.cfg.Query != "" {
-		c.say(LevelWarn, "no index serves its scans: each reads the whole query; index the columns behind %s", quotedNames(append(slices.Clone(s.at.columns), c.cfg.ID)))
+		together := ""
+		if len(s.at.columns) > 1 {
+			together = ", together as " + s.at.expr
+		}
+		c.say(LevelWarn, "no index serves its scans: each reads the whole query; index the columns behind %s%s", quotedNames(append(slices.Clone(s.at.columns), c.cfg.ID)), together)
 		return nil
 	}
 	c.say(LevelWarn, "no index serves its scans: each reads the whole table; %s", indexSQL(c.d.eng.name(), c.cfg, s.at))

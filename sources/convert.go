@@ -17,7 +17,7 @@ type converter struct {
 	cfg     *Config
 	created string // type of the column
 	changed string // type of what says when a row changed
-	strict  bool   // text must begin as a date to be a time: see sqlite.dating
+	strict  bool   // text must begin as a date to be a time that rows are ordered by: see sqlite.dating
 	fields  []fieldOf
 }
 
@@ -81,7 +81,7 @@ func (c *converter) row(values []any) row {
 	case int64:
 		r.matches = m != 0
 	}
-	t, ok := c.time(values[2], c.created)
+	t, ok := c.read(values[2], c.created, c.strict && !c.cfg.versioned())
 	r.Created = t
 	if !ok {
 		r.Err = fmt.Errorf("%w: column %s holds no time", jobs.ErrEncode, c.cfg.Created)
@@ -112,8 +112,11 @@ func (c *converter) row(values []any) row {
 	return r
 }
 
-// time reads a time of a column of a type; the zero Time is NULL.
-func (c *converter) time(v any, typ string) (time.Time, bool) {
+// time reads the time that rows are ordered by, of a type; the zero Time is NULL.
+func (c *converter) time(v any, typ string) (time.Time, bool) { return c.read(v, typ, c.strict) }
+
+// read reads a time; strict: text must begin as a date.
+func (c *converter) read(v any, typ string, strict bool) (time.Time, bool) {
 	switch v := v.(type) {
 	case nil:
 		return time.Time{}, true
@@ -127,15 +130,15 @@ func (c *converter) time(v any, typ string) (time.Time, bool) {
 	case float64:
 		return unixFloat(v)
 	case string:
-		return c.timeText(v)
+		return c.timeText(v, strict)
 	case []byte:
-		return c.timeText(string(v))
+		return c.timeText(string(v), strict)
 	}
 	return time.Time{}, false
 }
 
-func (c *converter) timeText(s string) (time.Time, bool) {
-	if c.strict && !isDate(s) {
+func (c *converter) timeText(s string, strict bool) (time.Time, bool) {
+	if strict && !isDate(s) {
 		return time.Time{}, false
 	}
 	return parseTime(s, c.cfg.zone())
