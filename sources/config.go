@@ -27,8 +27,8 @@ type Config struct {
 	ID          string         // column of the row's key
 	Chatbot     string         // column of the chatbot; rows where it is NULL are passed over
 	Created     string         // column of the creation time; "": the stream has none
-	Updated     string         // column of the time of the last change; "": changes are no records
-	Deleted     string         // column that marks rows as deleted, by a time or a truth value; "": none does
+	Updated     string         // column of the time of the last change, NULL before the first; "": none tells of changes
+	Deleted     string         // column that marks rows as deleted: all but NULL, false, 0 and "" do; "": none does
 	CreatedZone *time.Location // of times without a zone; nil: UTC
 	Fields      []Mapping      // in the order they have in records
 	Where       string         // the operator's own SQL expression; ""

@@ -92,7 +92,7 @@ func TestVersionsModel(t *testing.T) {
 			}
 			st.cursor, st.done = p.Bookmark, p.Drained
 		}
-		for range rapid.IntRange(1, 18).Draw(t, "steps") {
+		for range rapid.IntRange(1, 14).Draw(t, "steps") {
 			step := rapid.SampledFrom([]string{"insert", "insert", "edit", "edit", "edit", "delete", "scan", "wait", "enter", "backfill"}).Draw(t, "step")
 			row := 0
 			if rows > 0 {

@@ -137,7 +137,7 @@ func TestPlansOfChanges(t *testing.T) {
 					"update leads set updated_at = created_at + interval '1 hour' where left(first_name, 1) is null and extract(minute from created_at)::int % 5 = 0")
 			} else {
 				b = newSQLite(t, fmt.Sprintf(schema, "datetime"),
-					"with recursive c (n) as (select 5000 union all select n - 1 from c where n > 1) insert into leads (chatbot_id, created_at) select 'bot', datetime('now', '-' || n || ' minutes') from c",
+					"with recursive c (n) as (select 1500 union all select n - 1 from c where n > 1) insert into leads (chatbot_id, created_at) select 'bot', datetime('now', '-' || n || ' minutes') from c",
 					"update leads set updated_at = datetime(created_at, '+1 hour') where rowid % 5 = 0")
 			}
 			findings, err := b.db.Check(b.ctx, cfg)
