@@ -7,7 +7,8 @@
 //   - gaps, for integer keys from a sequence: everything above the highest id seen, and the ids below it that were
 //     skipped, which are looked for until gap_keep has passed. A transaction that commits late fills its gap.
 //   - created, for other keys: everything created since the oldest transaction that was open when the last scan
-//     began; the keys seen since then are kept in the bookmark, so that they come once.
+//     began; the keys seen since then are kept in the bookmark, so that they come once. Where Config names Updated or
+//     Deleted it goes by the time of the last change instead, and each version of a row comes once.
 //
 // SQLite's writers come one after the other, so there the gaps cursor needs no gaps. See the comments on gapsCursor
 // and createdCursor for why each is right, and for what each asks of the database.

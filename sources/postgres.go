@@ -75,6 +75,14 @@ func (p *postgres) param(n int) string        { return "$" + strconv.Itoa(n) }
 func (p *postgres) output(expr string) string { return expr }
 func (p *postgres) text(expr string) string   { return expr + "::text" }
 
+func (p *postgres) json(column, typ string) string {
+	switch typ {
+	case "json", "jsonb", "text", "varchar", "bpchar", "name", "unknown":
+		return column
+	}
+	return "to_json(" + column + ")" // an array, a number, a time
+}
+
 func (p *postgres) oneOf(expr string, n int, list []string) (string, []any) {
 	return expr + "::text = any(" + p.param(n) + "::text[])", []any{pq.StringArray(list)}
 }
@@ -106,7 +114,7 @@ const (
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')`
 
-	pgColumnsSQL = `select a.attname, coalesce(b.typname, t.typname)
+	pgColumnsSQL = `select a.attname, coalesce(b.typname, t.typname), a.attnotnull
 from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
 left join pg_catalog.pg_type b on t.typtype = 'd' and b.oid = t.typbasetype
 where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped`
@@ -129,10 +137,10 @@ order by d.classid = 'pg_attrdef'::regclass desc limit 1`
 )
 
 func (p *postgres) inspect(ctx context.Context, q querier, cfg *Config) (*shape, error) {
-	sh := &shape{types: map[string]string{}}
+	sh := &shape{types: map[string]string{}, notNull: map[string]bool{}}
 	if cfg.Query != "" {
 		sh.from = "(" + cfg.Query + "\n) as leadrelay_stream"
-		if err := columnsOf(ctx, q, sh); err != nil {
+		if err := columnsOf(ctx, q, p, sh); err != nil {
 			return nil, fmt.Errorf("its query fails: %w", masked(err))
 		}
 	} else if err := p.inspectTable(ctx, q, cfg, sh); err != nil {
@@ -199,33 +207,28 @@ func (p *postgres) inspectTable(ctx context.Context, q querier, cfg *Config, sh 
 	defer columns.Close()
 	for columns.Next() {
 		var name, typ string
-		if err := columns.Scan(&name, &typ); err != nil {
+		var notNull bool
+		if err := columns.Scan(&name, &typ, &notNull); err != nil {
 			return err
 		}
-		sh.types[name] = typ
+		sh.types[name], sh.notNull[name] = typ, notNull
 	}
 	return columns.Err()
 }
 
 // columnsOf asks the database for the columns of a query.
-func columnsOf(ctx context.Context, q querier, sh *shape) error {
-	rows, err := q.QueryContext(ctx, "select * from "+sh.from+" limit 0")
+func columnsOf(ctx context.Context, q querier, eng engine, sh *shape) error {
+	names, types, err := outputs(ctx, q, eng, sh.from)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	types, err := rows.ColumnTypes()
-	if err != nil {
-		return err
-	}
-	for _, t := range types {
-		name := t.Name()
+	for i, name := range names {
 		if sh.folds {
 			name = strings.ToLower(name)
 		}
-		sh.types[name] = strings.ToLower(t.DatabaseTypeName())
+		sh.types[name] = types[i]
 	}
-	return rows.Err()
+	return nil
 }
 
 // issued reads the sequence as it stands: sequences know no snapshots.

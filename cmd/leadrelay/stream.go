@@ -95,6 +95,9 @@ func (a *app) streamReset(ctx context.Context, typ, to string) (err error) {
 		if err != nil {
 			return fmt.Errorf("--to %s: %w", to, err)
 		}
+		if err := restart(ctx, p.ledger, src, at); err != nil {
+			return err
+		}
 		if err := p.ledger.ResetStream(ctx, typ, src.Definition(), at); err != nil {
 			return err
 		}
@@ -106,4 +109,36 @@ func (a *app) streamReset(ctx context.Context, typ, to string) (err error) {
 		return err
 	}
 	return usageErrorf("the configuration has no stream %s", typ)
+}
+
+// restart lets the webhooks begin at a stream's new bookmark where it is another stream than the ledger knows: their
+// beginnings are words of the old one, which mean nothing now. A backfill that was under way begins again.
+func restart(ctx context.Context, l jobs.Ledger, src jobs.Source, at jobs.Bookmark) error {
+	for {
+		st, err := l.Stream(ctx, src.Type())
+		if err != nil || st.Definition == src.Definition() {
+			return err
+		}
+		set, err := l.Webhooks(ctx)
+		if err != nil {
+			return err
+		}
+		change := jobs.Change{Generation: set.Generation}
+		for _, sub := range set.Subscriptions {
+			if sub.Type != src.Type() {
+				continue
+			}
+			sub.Start = at
+			if sub.Until != "" {
+				sub.Backfill, sub.Until = "", at
+			}
+			change.Subscriptions = append(change.Subscriptions, sub)
+		}
+		if len(change.Subscriptions) == 0 {
+			return nil
+		}
+		if err := l.ChangeWebhooks(ctx, change); !errors.Is(err, jobs.ErrBookmarkMoved) {
+			return err
+		}
+	}
 }
