@@ -47,7 +47,8 @@ func plain(s string) bool {
 	return true
 }
 
-// appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them.
+// appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them, a
+// JSON column's value as JSON.stringify does.
 func appendText(dst *[]byte, value any) error {
 	switch v := value.(type) {
 	case nil:
@@ -66,6 +67,12 @@ func appendText(dst *[]byte, value any) error {
 		*dst = append(*dst, '"')
 		*dst = strconv.AppendBool(*dst, v)
 		*dst = append(*dst, '"')
+	case jobs.JSON:
+		text, err := appendRewritten(nil, v)
+		if err != nil {
+			return err
+		}
+		*dst = appendString(*dst, string(text))
 	default:
 		return errKind
 	}
@@ -91,6 +98,8 @@ func appendJSON(dst []byte, value any) ([]byte, error) {
 		return appendNumber(dst, v), nil
 	case bool:
 		return strconv.AppendBool(dst, v), nil
+	case jobs.JSON:
+		return appendRewritten(dst, v)
 	}
 	return dst, errKind
 }
@@ -117,6 +126,9 @@ const maxSafe = 1<<53 - 1
 // but zeros behind the point, as numeric columns come.
 func integer(value any) (int64, error) {
 	var n int64
+	if v, ok := value.(jobs.JSON); ok { // a number is what it is, other JSON is none
+		value = string(v)
+	}
 	switch v := value.(type) {
 	case nil:
 		return 0, nil
