@@ -49,34 +49,23 @@ func plain(s string) bool {
 
 // appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them, a
 // JSON column's value as JSON.stringify does.
-func appendText(dst *[]byte, value any) error {
+func appendText(dst []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case nil:
-		*dst = append(*dst, `""`...)
+		return append(dst, `""`...), nil
 	case string:
-		*dst = appendString(*dst, v)
+		return appendString(dst, v), nil
 	case int64:
-		*dst = append(*dst, '"')
-		*dst = strconv.AppendInt(*dst, v, 10)
-		*dst = append(*dst, '"')
+		return append(strconv.AppendInt(append(dst, '"'), v, 10), '"'), nil
 	case float64:
-		*dst = append(*dst, '"')
-		*dst = appendNumber(*dst, v)
-		*dst = append(*dst, '"')
+		return append(appendNumber(append(dst, '"'), v), '"'), nil
 	case bool:
-		*dst = append(*dst, '"')
-		*dst = strconv.AppendBool(*dst, v)
-		*dst = append(*dst, '"')
+		return append(strconv.AppendBool(append(dst, '"'), v), '"'), nil
 	case jobs.JSON:
 		text, err := appendRewritten(nil, v)
-		if err != nil {
-			return err
-		}
-		*dst = appendString(*dst, string(text))
-	default:
-		return errKind
+		return appendString(dst, string(text)), err
 	}
-	return nil
+	return dst, errKind
 }
 
 // appendJSON appends a field's value as JSON.stringify prints it.

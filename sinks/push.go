@@ -32,7 +32,6 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 		again := *t.refusal
 		return jobs.Answer{}, &again
 	}
-	d := dialects[req.Webhook.Dialect]
 	limited, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	way := new(progress)
@@ -49,7 +48,7 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	defer res.Body.Close()
 	accepted := ruleOf(req.Webhook.Ack)
 	if len(req.Webhook.Ack) == 0 {
-		accepted = ruleOf(d.Ack)
+		accepted = ruleOf(t.dialect.Ack)
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		drain(res, cancel)
@@ -67,7 +66,7 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	}
 	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
 	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
-		answer.Word = mask(word, req.Body, d.public)
+		answer.Word = mask(word, req.Body, t.dialect.public)
 	}
 	if refusal == nil || accepted.any {
 		return answer, nil

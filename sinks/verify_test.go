@@ -141,7 +141,7 @@ func FuzzVerifyOthers(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(h[dialects[dialect].signature][0], "1700000000")
+		f.Add(h[signatureOf(dialect)][0], "1700000000")
 	}
 	for _, seed := range []string{"", "v1,", "v1,AAAA", "v1a,x v1,y", ",", " ", strings.Repeat("0", 64), strings.Repeat("g", 64)} {
 		f.Add(seed, "0")
@@ -152,7 +152,7 @@ func FuzzVerifyOthers(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			name := dialects[dialect].signature
+			name := signatureOf(dialect)
 			h := http.Header{standardID: {uuid.Nil.String()}, standardTime: {stamp}, name: {signature}}
 			err = Verify(dialect, h, body, keysOf(dialect), at, time.Hour)
 			if err != nil && !errors.Is(err, ErrSignature) {

@@ -26,7 +26,7 @@ func TestHouse(t *testing.T) {
 		"sinks/receiver":             {"jobs", "sinks"},
 		"sinks/verify":               nil, // a recipe that others copy
 		"cmd/leadrelay/admin":        {"jobs"},
-		"cmd/leadrelay/config":       {"jobs"},
+		"cmd/leadrelay/config":       {"jobs", "sinks"}, // for the dialects that a configuration defines
 		"cmd/leadrelay":              {"jobs", "jobs/ledger", "sources", "sinks", "sinks/receiver", "cmd/leadrelay/admin", "cmd/leadrelay/config"},
 		"cmd/leadrelay/testdata/...": nil,
 	}

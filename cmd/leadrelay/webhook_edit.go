@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func newWebhookAddCommand(a *app) *cobra.Command {
@@ -75,7 +74,7 @@ func (a *app) printKey(w jobs.Webhook) error {
 }
 
 func (p *parts) registrar() jobs.Registrar {
-	return jobs.Registrar{Ledger: p.ledger, Sources: p.streams, NewKey: sinks.NewKey, Signs: signs}
+	return jobs.Registrar{Ledger: p.ledger, Sources: p.streams, NewKey: p.config.Dialects.NewKey, Signs: p.config.Dialects.NeedsKey}
 }
 
 // registrarError makes usage errors of what the user asked wrongly.
@@ -196,7 +195,7 @@ so that the CRM may change over at any moment. --now: without overlap, for a key
 			if now {
 				how.Overlap = 0
 			}
-			w, err := jobs.Registrar{Ledger: l, NewKey: sinks.NewKey}.Rotate(cmd.Context(), args[0], how)
+			w, err := jobs.Registrar{Ledger: l, NewKey: c.Dialects.NewKey}.Rotate(cmd.Context(), args[0], how)
 			if err != nil {
 				return &exitError{code: exitUsage, err: registrarError(err)}
 			}

@@ -154,7 +154,9 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	}
 	// JSON is YAML, but what a configuration expands is here what it is.
 	text = []byte(strings.ReplaceAll(string(text), "${", "$${"))
-	parsed, err := config.Parse("webhook", text, configOptions())
+	options := configOptions()
+	options.Dialects = c.Dialects
+	parsed, err := config.Parse("webhook", text, options)
 	if err == nil {
 		var resolved *config.Resolved
 		if resolved, err = parsed.Resolve(environment()); err == nil {
