@@ -273,7 +273,7 @@ func (c *compiler) keys(made *Dialect) {
 	made.key, made.KeyOptional = k, k.Use == KeyOptional
 	switch {
 	case k.Use != "" && k.Use != KeyRequired && k.Use != KeyOptional:
-		c.fail(part("key", "use"), "%q is no rule for keys; write required or optional", k.Use)
+		c.fail(part("key", "use"), "%q is no rule for keys; write required or optional, or leave it out with signature: none", k.Use)
 	case !slices.Contains([]KeyForm{KeyHex, KeyBase64, KeyWhsec}, k.Form):
 		c.fail(part("key", "form"), "%q is no form of keys; write hex, base64 or whsec", k.Form)
 	case own.Prefix != "" && k.Form == KeyWhsec:

@@ -60,6 +60,11 @@ const (
 	IsConst   MemberKind = "const"
 )
 
+// MemberKinds are all of them.
+var MemberKinds = []MemberKind{
+	IsEvent, IsType, IsAction, IsTime, IsCreated, IsChatbot, IsData, IsField, IsCopy, IsText, IsInteger, IsObject, IsConst,
+}
+
 // A TimeForm is how a dialect writes times.
 type TimeForm string
 
@@ -71,7 +76,6 @@ const (
 	UnixMilliseconds TimeForm = "unix-ms"      // an integer
 )
 
-// TimeForms are all of them.
 var timeForms = []TimeForm{Milliseconds, Microseconds, Seconds, UnixSeconds, UnixMilliseconds}
 
 // Names say what a dialect calls the things that happen. A stream's type is the operator's own word, such as feedback,

@@ -38,7 +38,7 @@ func (d *decoder) settings(root *node) Settings {
 		GiveUpAfter:    f.at("give_up_after").duration(7*day, time.Second, longest),
 		Retention:      f.at("retention").duration(90*day, time.Second, longest),
 
-		Dialects: d.opts.Dialects,
+		Dialects: d.dialects(f.at("dialects")),
 	}
 	d.databases(&s, f)
 	s.Timezone = f.at("timezone").timezone(defaultTimezone)
