@@ -45,6 +45,22 @@ func (d *Dialect) Example() string {
 	return r.whole()
 }
 
+// Labels are the names that lead to what a body says of itself: the outermost member that says what came, "" for none,
+// and the one that says whose it is, perhaps one within another.
+func (d *Dialect) Labels() (typ string, chatbot []string) {
+	for _, m := range d.body.members {
+		switch {
+		case m.Is == IsEvent, m.Is == IsType && typ == "":
+			typ = m.Name
+		case m.Is == IsChatbot:
+			chatbot = []string{m.Name}
+		case m.Is == IsObject && m.Chatbot != "" && chatbot == nil:
+			chatbot = []string{m.Name, m.Chatbot}
+		}
+	}
+	return typ, chatbot
+}
+
 // reserves reports whether a header, in canonical form, is set by the dialect itself.
 func (d *Dialect) reserves(header string) bool {
 	if header == IDHeader || header != "Content-Type" && d.headers[header] != nil {
