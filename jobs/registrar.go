@@ -13,7 +13,15 @@ var (
 	ErrExists = errors.New("there is such a webhook already")
 	// ErrProvisioned says that a configuration file gives the webhook, so that it is changed there.
 	ErrProvisioned = errors.New("it is in a configuration file: change it there")
+	// ErrNotRotated says that a webhook's key is not to be rotated.
+	ErrNotRotated = errors.New("its key cannot be rotated")
 )
+
+// An ExistsError is an ErrExists that says which webhook is there.
+type ExistsError struct{ ID string }
+
+func (e *ExistsError) Error() string { return fmt.Sprintf("webhook %s: %v", e.ID, ErrExists) }
+func (e *ExistsError) Unwrap() error { return ErrExists }
 
 // A Registrar enters and changes webhooks by hand, one at a time. Every running daemon on the ledger sees a change
 // within seconds.
@@ -22,6 +30,7 @@ type Registrar struct {
 	Sources []Source
 	NewKey  func(dialect string) Secret
 	Signs   func(dialect string) bool // whether a webhook of the dialect is given a key where none is named
+	Sees    func(*Webhook) bool       // which webhooks there are for who asks: others are ErrNotFound; nil: all
 }
 
 // Add enters a webhook, with a key made for it where it names none. A webhook of the same chatbots, URL, dialect and
@@ -43,7 +52,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 		}
 		for i := range set.Webhooks {
 			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
-				return fmt.Errorf("webhook %s: %w", old.ID, ErrExists)
+				return &ExistsError{old.ID}
 			}
 		}
 		w.EnteredAt = r.Ledger.Now()
@@ -70,8 +79,8 @@ func sameTarget(a, b *Webhook) bool {
 	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) && slices.Equal(a.Types, b.Types)
 }
 
-// Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state
-// and time of entering stay.
+// Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state,
+// from and time of entering stay. One that would come to be like another is ErrExists.
 func (r Registrar) Change(ctx context.Context, id string, f func(*Webhook) error) (Webhook, error) {
 	return r.edit(ctx, id, func(w *Webhook) error {
 		if w.Origin != "" {
@@ -110,12 +119,12 @@ func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook
 	return r.edit(ctx, id, func(w *Webhook) error {
 		switch {
 		case w.Origin != "" && !w.KeyMade:
-			return fmt.Errorf("webhook %s has its key from a configuration file: change it there", id)
+			return fmt.Errorf("webhook %s: %w: it is in a configuration file: change it there", id, ErrNotRotated)
 		case how.Finish:
 			w.OldKey, w.OldKeyUntil = "", time.Time{}
 			return nil
 		case w.SignKey == "":
-			return fmt.Errorf("webhook %s is not signed: it has no key to rotate", id)
+			return fmt.Errorf("webhook %s: %w: its requests are not signed", id, ErrNotRotated)
 		}
 		w.OldKey, w.OldKeyUntil = "", time.Time{}
 		if how.Overlap > 0 {
@@ -134,7 +143,7 @@ func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		i := r.find(&set, id)
 		if i < 0 {
 			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
 		}
@@ -155,7 +164,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		i := r.find(&set, id)
 		if i < 0 {
 			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
 		}
@@ -163,6 +172,11 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		w = was
 		if err := f(&w); err != nil {
 			return err
+		}
+		if !sameTarget(&was, &w) {
+			if j := slices.IndexFunc(set.Webhooks, func(other Webhook) bool { return other.ID != id && sameTarget(&other, &w) }); j >= 0 {
+				return &ExistsError{set.Webhooks[j].ID}
+			}
 		}
 		change.Put = []Webhook{w}
 		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
@@ -186,6 +200,11 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
+}
+
+// find is the place of a webhook that there is for who asks, or -1.
+func (r Registrar) find(set *Registered, id string) int {
+	return slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id && (r.Sees == nil || r.Sees(&w)) })
 }
 
 // begin reads what a change is made from: the streams first, so that nothing passes between them and their ends.

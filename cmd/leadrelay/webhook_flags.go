@@ -1,15 +1,12 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/pflag"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -137,81 +134,4 @@ func readHeaders(given []string) (map[string]string, error) {
 		}
 	}
 	return headers, nil
-}
-
-// webhookOf reads a document of one webhook as the configuration c would hold it.
-func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
-	streams := []any{}
-	for _, s := range c.Streams {
-		streams = append(streams, map[string]any{"type": s.Type, "table": "any"})
-	}
-	text, err := json.Marshal(map[string]any{
-		"streams": streams, "source": "sqlite:/nowhere", "schedule": c.Schedule, "timezone": c.Timezone, "immediate": c.Immediate,
-		"http": map[string]any{"allow_http": c.HTTP.AllowHTTP}, "webhooks": []any{doc},
-	})
-	if err != nil {
-		return jobs.Webhook{}, err
-	}
-	// JSON is YAML, but what a configuration expands is here what it is.
-	text = []byte(strings.ReplaceAll(string(text), "${", "$${"))
-	options := configOptions()
-	options.Dialects = c.Dialects
-	parsed, err := config.Parse("webhook", text, options)
-	if err == nil {
-		var resolved *config.Resolved
-		if resolved, err = parsed.Resolve(environment()); err == nil {
-			return resolved.Webhooks[0], nil
-		}
-	}
-	var mistakes config.Mistakes
-	if !errors.As(err, &mistakes) {
-		return jobs.Webhook{}, &exitError{code: exitUsage, err: err}
-	}
-	var lines []error
-	for _, m := range mistakes {
-		lines = append(lines, fmt.Errorf("%s: %s", strings.TrimPrefix(strings.TrimPrefix(m.Path, "webhooks[0]"), "."), m.Text))
-	}
-	return jobs.Webhook{}, &exitError{code: exitUsage, err: errors.Join(lines...)}
-}
-
-// applyTo changes what a document names.
-func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
-	whole := map[string]any{"id": w.ID, "chatbot": w.Chatbots, "url": w.URL.Reveal(), "dialect": w.Dialect}
-	for key, value := range doc {
-		whole[key] = value
-	}
-	if w.AllChatbots() && doc["chatbot"] == nil {
-		whole["chatbot"] = jobs.AllChatbots
-	}
-	to, err := webhookOf(c, whole)
-	if err != nil {
-		return err
-	}
-	for key := range doc {
-		switch key {
-		case "chatbot":
-			w.Chatbots = to.Chatbots
-		case "url":
-			w.URL = to.URL
-		case "types":
-			w.Types = to.Types
-		case "dialect":
-			w.Dialect = to.Dialect
-		case "schedule":
-			w.Schedule = to.Schedule
-		case "timezone":
-			w.Timezone = to.Timezone
-		case "immediate":
-			w.Immediate = to.Immediate
-		case "retry_at":
-			w.RetryAt = to.RetryAt
-		case "ack":
-			w.Ack = to.Ack
-		case "headers":
-			w.Headers = to.Headers
-		case "description":
-			w.Description = to.Description
-		}
-	}
-	return nil
 }

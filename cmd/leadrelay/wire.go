@@ -42,14 +42,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	}
 	var mistakes []error
 	for i, w := range resolved.Webhooks {
-		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
-		}
-		if err := checkKey(resolved, w); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
-		}
-		if err := resolved.Dialects.CheckHeaders(w.Dialect, w.Headers); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
+		for _, m := range mistakesOf(resolved, w) {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
 		}
 	}
 	if len(mistakes) > 0 {
@@ -61,14 +55,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 // configOptions are the parts of the program that know what a configuration may say.
 func configOptions() config.Options {
 	return config.Options{Schedule: func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err }}
-}
-
-// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
-func checkKey(c *config.Resolved, w jobs.Webhook) error {
-	if w.SignKey == "" {
-		return nil
-	}
-	return c.Dialects.CheckKey(w.Dialect, w.SignKey)
 }
 
 // parts are what a configuration is made of, opened.

@@ -32,7 +32,7 @@ var schema = map[string][]string{
 	"dialects.*.key":           {"use", "form", "prefix"},
 	"push":                     {"workers", "per_webhook"},
 	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
-	"admin":                    {"listen"},
+	"admin":                    {"listen", "token_file"},
 }
 
 // What holds a dialect, and the parts of one, whose keys are common words.
