@@ -52,6 +52,9 @@ func with(fields ...jobs.Field) *jobs.Record {
 
 func newSink(t testing.TB, o Options) *HTTP {
 	t.Helper()
+	if o.Dialects == nil {
+		o.Dialects = every
+	}
 	h, err := New(o)
 	if err != nil {
 		t.Fatal(err)

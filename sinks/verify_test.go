@@ -137,7 +137,7 @@ func FuzzVerifyOthers(f *testing.F) {
 	at := time.Unix(1700000000, 0)
 	body := []byte(`{"a":1}`)
 	for _, dialect := range signedDialects() {
-		h, err := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
+		h, err := every.SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -148,18 +148,18 @@ func FuzzVerifyOthers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, signature, stamp string) {
 		for _, dialect := range signedDialects() {
-			good, err := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
+			good, err := every.SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			name := signatureOf(dialect)
 			h := http.Header{standardID: {uuid.Nil.String()}, standardTime: {stamp}, name: {signature}}
-			err = Verify(dialect, h, body, keysOf(dialect), at, time.Hour)
+			err = every.Verify(dialect, h, body, keysOf(dialect), at, time.Hour)
 			if err != nil && !errors.Is(err, ErrSignature) {
 				t.Errorf("%s: %v", dialect, err)
 			}
-			if want := good[name][0]; err == nil && dialect != "smarterbot" && dialect != "standard-webhooks" && !strings.EqualFold(signature, want) {
-				if other, _ := SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 2); !strings.EqualFold(signature, other[name][0]) {
+			if want := good[name][0]; err == nil && (dialects[dialect].signature.Form == Hex || dialects[dialect].signature.Form == Base64) && !strings.EqualFold(signature, want) {
+				if other, _ := every.SignHeaders(dialect, keysOf(dialect), uuid.Nil, at, body, 2); !strings.EqualFold(signature, other[name][0]) {
 					t.Errorf("%s: %q verifies", dialect, signature)
 				}
 			}
