@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -68,6 +69,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 			}
 			change.Subscriptions = append(change.Subscriptions, sub)
 		}
+		change.onlyBegunIn()
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
@@ -154,6 +156,7 @@ func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err 
 		if set.Webhooks[i].Origin != "" && set.Webhooks[i].StateReason != ReasonNotYAML {
 			return fmt.Errorf("webhook %s: %w", id, ErrProvisioned)
 		}
+		change.onlyBegunIn()
 		undelivered, err = r.Ledger.RemoveWebhook(ctx, change, id)
 		return err
 	})
@@ -201,6 +204,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 			}
 			change.Subscriptions = append(change.Subscriptions, sub)
 		}
+		change.onlyBegunIn()
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
@@ -227,6 +231,14 @@ func (r Registrar) begin(ctx context.Context) (Change, Registered, error) {
 	}
 	change.Generation = set.Generation
 	return change, set, nil
+}
+
+// onlyBegunIn lets streams move on that no webhook begins in: a change does not wait for a moment in which nothing is
+// gathered.
+func (c *Change) onlyBegunIn() {
+	maps.DeleteFunc(c.Versions, func(typ string, _ int64) bool {
+		return !slices.ContainsFunc(c.Subscriptions, func(s Subscription) bool { return s.Type == typ })
+	})
 }
 
 // try calls f until no other process's change comes between.

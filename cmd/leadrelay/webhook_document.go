@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
@@ -25,11 +27,9 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	if err != nil {
 		return jobs.Webhook{}, err
 	}
-	// JSON is YAML, but what a configuration expands is here what it is.
-	text = []byte(strings.ReplaceAll(string(text), "${", "$${"))
 	options := configOptions()
 	options.Dialects = c.Dialects
-	parsed, err := config.Parse("webhook", text, options)
+	parsed, err := config.Parse("webhook", literally(text), options)
 	if err == nil {
 		var resolved *config.Resolved
 		if resolved, err = parsed.Resolve(environment()); err == nil {
@@ -50,6 +50,20 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 		mistakes = append(mistakes, admin.Mistake{Key: strings.TrimPrefix(strings.TrimPrefix(m.Path, "webhooks[0]"), "."), Text: m.Text})
 	}
 	return jobs.Webhook{}, mistakes
+}
+
+// literally makes a configuration of JSON, which is YAML but for a few things: what is expanded in a configuration is
+// here what it is, and signs that cannot be seen are written as escapes.
+func literally(document []byte) []byte {
+	var b strings.Builder
+	for _, r := range strings.ReplaceAll(string(document), "${", "$${") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	return []byte(b.String())
 }
 
 // mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.

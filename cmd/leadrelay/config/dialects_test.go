@@ -77,8 +77,14 @@ func requestsOf(t *testing.T, c *Resolved) string {
 		rec := jobs.Record{
 			Type: r.typ, Action: r.action, Chatbot: "bot", Created: time.Date(2024, 5, 6, 7, 8, 9, 123456000, time.UTC), Version: "2024-05-07T00:00:00Z",
 			Fields: []jobs.Field{
-				{Name: "email", Value: "z@example.com"}, {Name: "url", Value: "https://b.example/"}, {Name: "summary", Value: "Žluťoučký"}, {Name: "session", Value: "31305"},
-				{Name: "writer.name", Value: "Zdeňka"}, {Name: "writer.tags", Value: jobs.JSON(`[ 1.0, {"b": 0, "1": 0} ]`)}, {Name: "seen", Value: "2024-05-06 00:00:00"}, {Name: "7", Value: true},
+				{Name: "email", Value: "z@example.com"},
+				{Name: "url", Value: "https://b.example/"},
+				{Name: "summary", Value: "Žluťoučký"},
+				{Name: "session", Value: "31305"},
+				{Name: "writer.name", Value: "Zdeňka"},
+				{Name: "writer.tags", Value: jobs.JSON(`[ 1.0, {"b": 0, "1": 0} ]`)},
+				{Name: "seen", Value: "2024-05-06 00:00:00"},
+				{Name: "7", Value: true},
 			},
 		}
 		event, told := sink.Event(w.Dialect, r.typ, r.action)
