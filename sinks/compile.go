@@ -310,6 +310,8 @@ func (c *compiler) headers(made *Dialect) {
 			c.fail(here, "is the signature's header")
 		case c.taken(name) != "":
 			c.fail(here, "%s", c.taken(name))
+		case key == SignatureHeader:
+			c.fail(here, "is a signature's header; name it in signature")
 		case !fieldValue(value):
 			c.fail(here, "holds a line break or another control character, which no header can")
 		}
@@ -325,7 +327,7 @@ func (c *compiler) taken(name string) string {
 		return "is set by content_type"
 	case key == "User-Agent":
 		return "is set by user_agent"
-	case key == IDHeader, key == "Host", slices.Contains(framing, key):
+	case strings.HasPrefix(key, "X-Webhook-") && key != SignatureHeader, key == "Host", slices.Contains(framing, key):
 		return "is set by leadrelay itself"
 	}
 	return ""

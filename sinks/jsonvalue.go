@@ -19,6 +19,8 @@ import (
 const (
 	maxJSON      = 4 << 20 // bytes
 	maxJSONDepth = 100     // objects and lists within each other
+
+	maxKept = 64 << 10 // bytes; who rewrote more is not used again, for its buffers would stay as large
 )
 
 // Why a JSON column's value cannot be sent.
@@ -57,7 +59,9 @@ func appendRewritten(dst []byte, text jobs.JSON) ([]byte, error) {
 		return dst, errJSONSize
 	}
 	r := rewriters.Get().(*rewriter)
-	defer rewriters.Put(r)
+	if len(text) <= maxKept {
+		defer rewriters.Put(r)
+	}
 	r.source.Reset()
 	r.source.WriteString(string(text))
 	r.json.Reset(&r.source, lenient...)
