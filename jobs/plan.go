@@ -69,7 +69,7 @@ func (p Plan) overlay(set *Registered) (fresh map[string]bool) {
 		if i := slices.IndexFunc(set.Webhooks, func(old Webhook) bool { return old.ID == w.ID }); i >= 0 {
 			old := set.Webhooks[i]
 			if w.SignKey == "" {
-				w.SignKey = old.SignKey
+				w.SignKey, w.OldKey, w.OldKeyUntil = old.SignKey, old.OldKey, old.OldKeyUntil // both sign while it is rotated
 			}
 			if old.StateReason != ReasonNotYAML {
 				w.State, w.StateReason = old.State, old.StateReason

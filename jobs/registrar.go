@@ -128,11 +128,15 @@ func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook
 		case w.SignKey == "":
 			return fmt.Errorf("webhook %s: %w: its requests are not signed", id, ErrNotRotated)
 		}
+		key := r.NewKey(w.Dialect)
+		if key == "" {
+			return fmt.Errorf("webhook %s: %w: the configuration knows no dialect %s", id, ErrNotRotated, w.Dialect)
+		}
 		w.OldKey, w.OldKeyUntil = "", time.Time{}
 		if how.Overlap > 0 {
 			w.OldKey, w.OldKeyUntil = w.SignKey, r.Ledger.Now().Add(how.Overlap)
 		}
-		w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
+		w.SignKey, w.KeyMade = key, true
 		return nil
 	})
 }

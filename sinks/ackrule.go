@@ -119,9 +119,20 @@ func (r *rule) advice(reason string) string {
 	return strings.ReplaceAll(hint, "The answer's status", "The answer's "+r.name())
 }
 
-// example is an answer that the rule accepts.
+// example is an answer that the rule accepts, where it is short enough for a hint.
 func (r *rule) example() string {
-	if r.plain() || len(r.equals)+len(r.prefix) == 0 {
+	if r.plain() {
+		return `{"status":"success"}`
+	}
+	if whole := r.whole(); len([]rune(whole)) <= 60 {
+		return whole
+	}
+	return "as the webhook's ack says"
+}
+
+// whole is an answer that the rule accepts.
+func (r *rule) whole() string {
+	if len(r.equals)+len(r.prefix) == 0 {
 		return `{"status":"success"}`
 	}
 	word := slices.Concat(r.equals, r.prefix)[0]
@@ -137,9 +148,6 @@ func (r *rule) example() string {
 		b = append(appendString(append(b, ','), r.with), `:"…"`...)
 	}
 	b = append(b, strings.Repeat("}", len(r.path))...)
-	if len([]rune(string(b))) > 60 {
-		return "as the webhook's ack says"
-	}
 	return string(b)
 }
 

@@ -292,7 +292,7 @@ func FuzzMask(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := mask(before+" "+value+" "+after, body, smarterbot.public)
+		got := mask(before+" "+value+" "+after, body, dialects["smarterbot"].public)
 		value = strings.TrimSpace(value)
 		if len([]rune(value)) >= shortValue && !strings.Contains(before+after, value) && strings.Contains(got, value) && strings.Trim(value, " …") != "" {
 			t.Errorf("%q shows %q", got, value)

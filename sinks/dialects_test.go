@@ -14,9 +14,26 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
+// every has the built-in dialects, and own ones with what those do not have.
+var every = func() *Registry {
+	r, faults := BuiltIn().With(ownDialects)
+	if len(faults) > 0 {
+		panic(faults[0])
+	}
+	return r
+}()
+
+var dialects = every.dialects
+
+// signatureOf is the header that holds a dialect's signatures.
+func signatureOf(dialect string) string {
+	headers := dialects[dialect].SignatureHeaders()
+	return headers[len(headers)-1]
+}
+
 // keysOf are two good keys of a dialect, new and old.
 func keysOf(dialect string) []jobs.Secret {
-	if dialect == standardWebhooks.Name {
+	if dialects[dialect].key.Form == KeyWhsec {
 		return []jobs.Secret{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_plJ3nmyCDGBKInavdOK15jsl+hTkl7UNjkjQpKjvxC0="}
 	}
 	return []jobs.Secret{"new key", "old key ž"}
@@ -24,7 +41,7 @@ func keysOf(dialect string) []jobs.Secret {
 
 func signedDialects() []string {
 	var all []string
-	for _, name := range Dialects() {
+	for _, name := range every.Names() {
 		if dialects[name].Signed {
 			all = append(all, name)
 		}
@@ -137,16 +154,16 @@ func TestRotation(t *testing.T) {
 		t.Run(dialect, func(t *testing.T) {
 			keys := keysOf(dialect)
 			verifies := func(h http.Header, key jobs.Secret) bool {
-				return Verify(dialect, h, body, []jobs.Secret{key}, now, time.Minute) == nil
+				return every.Verify(dialect, h, body, []jobs.Secret{key}, now, time.Minute) == nil
 			}
 			for attempt := range 5 {
-				h, err := SignHeaders(dialect, keys, uuid.New(), now, body, attempt)
+				h, err := every.SignHeaders(dialect, keys, uuid.New(), now, body, attempt)
 				if err != nil {
 					t.Fatal(err)
 				}
 				verified := [2]bool{verifies(h, keys[0]), verifies(h, keys[1])}
 				want := [2]bool{true, true}
-				if strings.HasPrefix(dialect, "smart") && dialect != "smarterbot" {
+				if form := dialects[dialect].signature.Form; form == Hex || form == Base64 {
 					swapped := attempt == 2 || attempt == 4
 					want = [2]bool{swapped, !swapped}
 				}
@@ -181,12 +198,12 @@ func TestOldKeyEnds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := Verify(dialect, r.Header, body, keys[1:], now, 0) == nil; got != want {
+			if got := every.Verify(dialect, r.Header, body, keys[1:], now, 0) == nil; got != want {
 				t.Errorf("%s at %v: the old key verifies: %t, want %t", dialect, now, got, want)
 			}
 		}
 		if w.OldKey = "a key of another dialect"; dialect == "standard-webhooks" {
-			if r, err := h.Request(w, uuid.New(), body, until.Add(-1)); err != nil || Verify(dialect, r.Header, body, keys[:1], until, 0) != nil {
+			if r, err := h.Request(w, uuid.New(), body, until.Add(-1)); err != nil || every.Verify(dialect, r.Header, body, keys[:1], until, 0) != nil {
 				t.Errorf("an old key of another form: %v", err)
 			}
 		}
@@ -198,15 +215,16 @@ func TestVerifyDialects(t *testing.T) {
 	body := []byte(`{"type":"Lead.created","data":{"FirstName":"Zdeňka"}}`)
 	for _, dialect := range signedDialects() {
 		keys := keysOf(dialect)
-		name := dialects[dialect].signature
+		name := signatureOf(dialect)
 		good := func() http.Header {
-			h, err := SignHeaders(dialect, keys[1:], uuid.New(), now, body, 1)
+			h, err := every.SignHeaders(dialect, keys[1:], uuid.New(), now, body, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return h
 		}
-		timed := dialect == "smarterbot" || dialect == "standard-webhooks"
+		form := dialects[dialect].signature.Form
+		timed := form == Timed || form == StandardWebhooks
 		tests := map[string]struct {
 			change func(http.Header)
 			body   []byte
@@ -263,11 +281,11 @@ func TestVerifyDialects(t *testing.T) {
 				if tt.want == ErrSignatureTime && !timed {
 					tt.want = nil
 				}
-				err := Verify(dialect, h, tt.body, keys, tt.now, 5*time.Minute)
+				err := every.Verify(dialect, h, tt.body, keys, tt.now, 5*time.Minute)
 				if !errors.Is(err, tt.want) || tt.want == nil && err != nil || err != nil && !errors.Is(err, ErrSignature) {
 					t.Errorf("got %v, want %v", err, tt.want)
 				}
-				if err != nil && Verify(dialect, h, tt.body, keysOf(dialect)[:1], tt.now, 0) == nil {
+				if err != nil && every.Verify(dialect, h, tt.body, keysOf(dialect)[:1], tt.now, 0) == nil {
 					t.Error("the key that did not sign verifies")
 				}
 			})
@@ -349,10 +367,10 @@ func TestEventsAndTypes(t *testing.T) {
 			t.Errorf("%s %s (-want +got):\n%s", tt.dialect, tt.word, diff)
 		}
 	}
-	if got := smarterbot.Event("Lead", ""); got != "" {
+	if got := dialects["smarterbot"].Event("Lead", ""); got != "" {
 		t.Errorf("smarterbot has an event %q", got)
 	}
-	if got := userback.Event("feedback.priority", ""); got != "feedback.update" {
+	if got := dialects["userback"].Event("feedback.priority", ""); got != "feedback.update" {
 		t.Errorf("userback has an event %q", got)
 	}
 }

@@ -1,8 +1,8 @@
 // Package sinks writes records to CRMs over HTTP: it encodes a record in the dialect of its webhook, signs and posts
 // it, and judges the answer.
 //
-// A dialect is a vendor's wire format. Each is one file that fills one Dialect, and one line of the table in
-// dialect.go; nothing else knows a vendor.
+// A dialect is a vendor's wire format, as data: a Definition. Each built-in one is one file that fills one, and a word
+// of the list in registry.go; nothing else knows a vendor. A configuration adds own ones to a Registry.
 //
 // Nothing from the network is trusted: answers are bounded in size and time, redirects are not followed, addresses
 // are checked after DNS, and of an answer no more is kept than its status word with the record's own values masked.

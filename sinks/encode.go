@@ -47,29 +47,25 @@ func plain(s string) bool {
 	return true
 }
 
-// appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them.
-func appendText(dst *[]byte, value any) error {
+// appendText appends a field's value as a JSON string: "" for NULL; numbers and booleans as JavaScript prints them, a
+// JSON column's value as JSON.stringify does.
+func appendText(dst []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case nil:
-		*dst = append(*dst, `""`...)
+		return append(dst, `""`...), nil
 	case string:
-		*dst = appendString(*dst, v)
+		return appendString(dst, v), nil
 	case int64:
-		*dst = append(*dst, '"')
-		*dst = strconv.AppendInt(*dst, v, 10)
-		*dst = append(*dst, '"')
+		return append(strconv.AppendInt(append(dst, '"'), v, 10), '"'), nil
 	case float64:
-		*dst = append(*dst, '"')
-		*dst = appendNumber(*dst, v)
-		*dst = append(*dst, '"')
+		return append(appendNumber(append(dst, '"'), v), '"'), nil
 	case bool:
-		*dst = append(*dst, '"')
-		*dst = strconv.AppendBool(*dst, v)
-		*dst = append(*dst, '"')
-	default:
-		return errKind
+		return append(strconv.AppendBool(append(dst, '"'), v), '"'), nil
+	case jobs.JSON:
+		text, err := appendRewritten(nil, v)
+		return appendString(dst, string(text)), err
 	}
-	return nil
+	return dst, errKind
 }
 
 // appendJSON appends a field's value as JSON.stringify prints it.
@@ -91,6 +87,8 @@ func appendJSON(dst []byte, value any) ([]byte, error) {
 		return appendNumber(dst, v), nil
 	case bool:
 		return strconv.AppendBool(dst, v), nil
+	case jobs.JSON:
+		return appendRewritten(dst, v)
 	}
 	return dst, errKind
 }
@@ -117,6 +115,9 @@ const maxSafe = 1<<53 - 1
 // but zeros behind the point, as numeric columns come.
 func integer(value any) (int64, error) {
 	var n int64
+	if v, ok := value.(jobs.JSON); ok { // a number is what it is, other JSON is none
+		value = string(v)
+	}
 	switch v := value.(type) {
 	case nil:
 		return 0, nil

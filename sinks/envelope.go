@@ -9,90 +9,154 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// An envelope is the body of a dialect that puts a record's fields into an object of its own, as data.
+// An envelope is how a dialect makes bodies: its members, compiled.
 type envelope struct {
 	members []member
+	spread  bool // the fields of data stand among the members
+	tells   bool // a member says what happened to the record
 	// fields names the fields that stand in the envelope and not in data; "project." stands for all that begin so.
 	fields []string
 	names  *naming
-	form   timeForm // of timestamp, and of fields that are times
+	form   TimeForm // of members that are times, and of fields that are
+	layout string   // of form, where that is a text
 	// times are the last names of fields that are times: their text is rewritten in form where it can be read as one.
 	times []string
 }
 
 // A member of an envelope, in its order.
 type member struct {
-	name string
-	is   memberKind
-	// object: the fields it has when the stream gives none of that name. Their values are null, but for chatbot.
-	shape []shape
+	Member
+	label    []byte   // its name in quotes, and a colon
+	constant []byte   // of IsConst
+	always   []string // of an object: the fields that it has even where the stream gives none of the name
+	chatbot  string   // that of them in whose place the chatbot stands
+	prefix   string   // of an object: what the names of its fields begin with
 }
 
-type shape struct {
-	field   string
-	chatbot bool // the chatbot stands in for the field
+// layouts of the forms that are texts.
+var layouts = map[TimeForm]string{
+	Milliseconds: "2006-01-02T15:04:05.000Z", Microseconds: "2006-01-02T15:04:05.000000Z", Seconds: "2006-01-02T15:04:05Z",
 }
 
-type memberKind int
-
-const (
-	isEvent  memberKind = iota // noun and verb: note.created
-	isNoun                     // note
-	isVerb                     // created
-	isTime                     // of the event: the stream's field of this name, or when the record was created
-	isField                    // the stream's field of this name, null where there is none
-	isObject                   // of the stream's fields that begin with this name and a dot
-	isData                     // of all fields that are not the envelope's
-)
-
-// A timeForm is how a dialect writes times.
-type timeForm string
-
-const (
-	milliseconds timeForm = "2006-01-02T15:04:05.000Z" // as JavaScript's toISOString
-	microseconds timeForm = "2006-01-02T15:04:05.000000Z"
-	unixSeconds  timeForm = "" // an integer
-)
-
-func (e *envelope) encode(dst []byte, _ *jobs.Webhook, rec *jobs.Record, created time.Time) ([]byte, error) {
-	noun, verb := e.names.of(rec.Type, rec.Action)
-	var room [32]jobs.Field
+func (e *envelope) encode(dst []byte, rec *jobs.Record, created time.Time) (_ []byte, err error) {
+	var spread []jobs.Field
 	dst = append(dst, '{')
-	for i := range e.members {
-		m := &e.members[i]
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendString(dst, m.name)
-		dst = append(dst, ':')
-		var err error
-		switch m.is {
-		case isEvent:
-			dst = appendString(dst, noun+"."+verb)
-		case isNoun:
-			dst = appendString(dst, noun)
-		case isVerb:
-			dst = appendString(dst, verb)
-		case isTime:
-			dst, err = e.appendTime(dst, m.name, e.happened(m.name, rec, created))
-		case isField:
-			dst, err = e.appendValue(dst, m.name, rec.Field(m.name))
-		case isObject:
-			dst, err = e.appendObject(dst, m.fields(room[:0], rec), m.name+".")
-		case isData:
-			data := room[:0]
-			for _, f := range rec.Fields {
-				if !e.owns(f.Name) {
-					data = append(data, f)
-				}
-			}
-			dst, err = e.appendObject(dst, data, "")
-		}
-		if err != nil {
-			return nil, err
+	empty := len(dst)
+	if e.spread {
+		// JavaScript puts what looks like an array index before everything else.
+		var indexed []jobs.Field
+		if indexed, spread, err = e.spreadFields(rec); err == nil {
+			dst, err = e.appendMembers(dst, indexed, "", empty)
 		}
 	}
+	for i := 0; i < len(e.members) && err == nil; i++ {
+		m := &e.members[i]
+		if m.Name == Spread {
+			dst, err = e.appendMembers(dst, spread, "", empty)
+			continue
+		}
+		if len(dst) > empty {
+			dst = append(dst, ',')
+		}
+		dst, err = e.appendKind(append(dst, m.label...), m, rec, created)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return append(dst, '}'), nil
+}
+
+// appendKind appends what a member holds.
+func (e *envelope) appendKind(dst []byte, m *member, rec *jobs.Record, created time.Time) ([]byte, error) {
+	switch m.Is {
+	case IsText:
+		dst, err := appendText(dst, rec.Field(m.Field))
+		if err != nil {
+			err = encodeError(m.Field, err)
+		}
+		return dst, err
+	case IsInteger:
+		n, err := integer(rec.Field(m.Field))
+		if err != nil {
+			err = encodeError(m.Field, err)
+		}
+		return strconv.AppendInt(dst, n, 10), err
+	case IsChatbot:
+		return appendString(dst, rec.Chatbot), nil
+	case IsCreated:
+		return e.appendTime(dst, m.Name, created)
+	case IsTime:
+		return e.appendTime(dst, m.Name, e.happened(m.Name, rec, created))
+	case IsField, IsCopy:
+		return e.appendValue(dst, m.Field, rec.Field(m.Field))
+	case IsConst:
+		return append(dst, m.constant...), nil
+	case IsObject:
+		return e.appendOwnObject(dst, m, rec)
+	case IsData:
+		return e.appendData(dst, rec)
+	}
+	noun, verb := e.names.of(rec.Type, rec.Action)
+	switch m.Is {
+	case IsType:
+		verb = noun
+	case IsEvent:
+		verb = e.names.event(noun, verb)
+	}
+	return appendString(dst, verb), nil
+}
+
+// appendData appends the object of all fields that no other member takes.
+func (e *envelope) appendData(dst []byte, rec *jobs.Record) ([]byte, error) {
+	var room [32]jobs.Field
+	data := room[:0]
+	for _, f := range rec.Fields {
+		if !e.owns(f.Name) {
+			data = append(data, f)
+		}
+	}
+	return e.appendObject(dst, data, "")
+}
+
+// appendOwnObject appends the object of the fields whose names begin with the member's: the ones that it always has, in
+// their order, then what else the stream gives.
+func (e *envelope) appendOwnObject(dst []byte, m *member, rec *jobs.Record) ([]byte, error) {
+	var room [32]jobs.Field
+	fields := room[:0]
+	for _, name := range m.always {
+		f := jobs.Field{Name: name, Value: rec.Field(name)}
+		if name == m.chatbot && f.Value == nil {
+			f.Value = rec.Chatbot
+		}
+		fields = append(fields, f)
+	}
+	prefix := m.prefix
+	for _, f := range rec.Fields {
+		if strings.HasPrefix(f.Name, prefix) && !slices.Contains(m.always, f.Name) {
+			fields = append(fields, f)
+		}
+	}
+	return e.appendObject(dst, fields, prefix)
+}
+
+// spreadFields are the fields that stand among the members, those first whose names look like array indexes. A field of
+// a member's name is refused: one of the two would be lost.
+func (e *envelope) spreadFields(rec *jobs.Record) (indexed, others []jobs.Field, err error) {
+	for _, f := range rec.Fields {
+		if e.owns(f.Name) {
+			continue
+		}
+		name, _, _ := strings.Cut(f.Name, ".")
+		if slices.ContainsFunc(e.members, func(m member) bool { return m.Name == name }) {
+			return nil, nil, encodeError(f.Name, errNested)
+		}
+		if isIndex(name) {
+			indexed = append(indexed, f)
+		} else {
+			others = append(others, f)
+		}
+	}
+	return indexed, others, nil
 }
 
 // owns reports whether a field stands in the envelope and not in data.
@@ -100,23 +164,6 @@ func (e *envelope) owns(field string) bool {
 	return slices.ContainsFunc(e.fields, func(own string) bool {
 		return own == field || strings.HasSuffix(own, ".") && strings.HasPrefix(field, own)
 	})
-}
-
-// fields are those of an object member: the ones it always has, in their order, then what else the stream gives.
-func (m *member) fields(dst []jobs.Field, rec *jobs.Record) []jobs.Field {
-	for _, s := range m.shape {
-		f := jobs.Field{Name: s.field, Value: rec.Field(s.field)}
-		if s.chatbot && f.Value == nil {
-			f.Value = rec.Chatbot
-		}
-		dst = append(dst, f)
-	}
-	for _, f := range rec.Fields {
-		if strings.HasPrefix(f.Name, m.name+".") && !slices.ContainsFunc(m.shape, func(s shape) bool { return s.field == f.Name }) {
-			dst = append(dst, f)
-		}
-	}
-	return dst
 }
 
 // happened is when an event happened: what the stream says in a field of this name; else, for a change, the version of
@@ -149,122 +196,16 @@ func readTime(value any) (time.Time, bool) {
 }
 
 func (e *envelope) appendTime(dst []byte, name string, t time.Time) ([]byte, error) {
-	if e.form == unixSeconds {
+	switch e.form {
+	case UnixSeconds:
 		return strconv.AppendInt(dst, t.Unix(), 10), nil
+	case UnixMilliseconds:
+		return strconv.AppendInt(dst, t.UnixMilli(), 10), nil
 	}
 	if year := t.Year(); year < 0 || year > 9999 {
 		return dst, encodeError(name, errYear)
 	}
 	dst = append(dst, '"')
-	dst = t.AppendFormat(dst, string(e.form))
+	dst = t.AppendFormat(dst, e.layout)
 	return append(dst, '"'), nil
-}
-
-// appendObject appends the object of all fields whose names begin with prefix, which ends in a dot or is "". Names with
-// further dots make objects within. Members stand in the order of the fields, but integer-like names first and
-// ascending, for that is the order JavaScript gives them.
-func (e *envelope) appendObject(dst []byte, fields []jobs.Field, prefix string) ([]byte, error) {
-	dst = append(dst, '{')
-	empty := len(dst)
-	indexed := integerLike(fields, prefix)
-	for _, i := range indexed {
-		var err error
-		if dst, err = e.appendMember(dst, fields, i, prefix, empty); err != nil {
-			return dst, err
-		}
-	}
-	for i := range fields {
-		if len(indexed) > 0 && slices.Contains(indexed, i) {
-			continue
-		}
-		var err error
-		if dst, err = e.appendMember(dst, fields, i, prefix, empty); err != nil {
-			return dst, err
-		}
-	}
-	return append(dst, '}'), nil
-}
-
-// integerLike are the fields whose members' names look like array indexes, ascending.
-func integerLike(fields []jobs.Field, prefix string) []int {
-	var found []int
-	for i := range fields {
-		if rest, ok := strings.CutPrefix(fields[i].Name, prefix); ok {
-			if name, _, _ := strings.Cut(rest, "."); isIndex(name) {
-				found = append(found, i)
-			}
-		}
-	}
-	if len(found) > 1 {
-		slices.SortStableFunc(found, func(a, b int) int {
-			x, _, _ := strings.Cut(fields[a].Name[len(prefix):], ".")
-			y, _, _ := strings.Cut(fields[b].Name[len(prefix):], ".")
-			if len(x) != len(y) {
-				return len(x) - len(y)
-			}
-			return strings.Compare(x, y)
-		})
-	}
-	return found
-}
-
-// isIndex reports whether ECMAScript takes a member's name for an array index: 0 to 2^32 − 2, in plain decimal.
-func isIndex(name string) bool {
-	if name == "" || len(name) > 10 || name[0] == '0' && name != "0" {
-		return false
-	}
-	var n uint64
-	for i := range len(name) {
-		if name[i] < '0' || name[i] > '9' {
-			return false
-		}
-		n = 10*n + uint64(name[i]-'0')
-	}
-	return n < 1<<32-1
-}
-
-// appendMember appends the member that the field i begins, unless one before it did.
-func (e *envelope) appendMember(dst []byte, fields []jobs.Field, i int, prefix string, empty int) ([]byte, error) {
-	full := fields[i].Name
-	rest, ok := strings.CutPrefix(full, prefix)
-	if !ok {
-		return dst, nil
-	}
-	name, _, object := strings.Cut(rest, ".")
-	path := full[:len(prefix)+len(name)]
-	for j := range fields {
-		other := fields[j].Name
-		if j == i || !strings.HasPrefix(other, path) {
-			continue
-		}
-		switch within := len(other) > len(path) && other[len(path)] == '.'; {
-		case within && object && j < i:
-			return dst, nil // it is there
-		case within && !object, len(other) == len(path):
-			return dst, encodeError(path, errNested)
-		}
-	}
-	if len(dst) > empty {
-		dst = append(dst, ',')
-	}
-	dst = appendString(dst, name)
-	dst = append(dst, ':')
-	if object {
-		return e.appendObject(dst, fields, full[:len(path)+1])
-	}
-	return e.appendValue(dst, full, fields[i].Value)
-}
-
-// appendValue appends a field's value as what it is: NULL is null, a number a number.
-func (e *envelope) appendValue(dst []byte, field string, value any) ([]byte, error) {
-	if len(e.times) > 0 && slices.Contains(e.times, field[strings.LastIndexByte(field, '.')+1:]) {
-		if t, ok := readTime(value); ok {
-			return e.appendTime(dst, field, t)
-		}
-	}
-	dst, err := appendJSON(dst, value)
-	if err != nil {
-		return dst, encodeError(field, err)
-	}
-	return dst, nil
 }

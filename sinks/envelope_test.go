@@ -256,7 +256,7 @@ func TestBodiesAreWhatJavaScriptWrites(t *testing.T) {
 		for _, name := range rapid.SliceOfNDistinct(names(), 0, 12, rapid.ID[string]).Draw(t, "names") {
 			rec.Fields = append(rec.Fields, jobs.Field{Name: name, Value: fieldValues().Draw(t, name)})
 		}
-		for _, dialect := range Dialects() {
+		for _, dialect := range every.Names() {
 			body, err := h.Encode(&jobs.Webhook{Dialect: dialect}, &rec, time.Now())
 			if errors.Is(err, jobs.ErrEncode) {
 				continue

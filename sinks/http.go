@@ -34,6 +34,7 @@ type Options struct {
 	PerHost        int              // connections kept open to one host; 0: 256
 	Version        string           // of leadrelay, in User-Agent
 	Clock          func() time.Time // for signatures; nil: time.Now
+	Dialects       *Registry        // nil: the built-in ones
 }
 
 // idleFor is how long an unused connection is kept: below the shortest keep-alive that servers commonly have (2 s),
@@ -51,6 +52,7 @@ type HTTP struct {
 	allowHTTP bool
 	userAgent string
 	clock     func() time.Time
+	dialects  *Registry
 
 	targets     sync.Map // targetKey → *target
 	targetCount atomic.Int64
@@ -60,7 +62,7 @@ var _ jobs.Sink = (*HTTP)(nil)
 
 // New makes a sink. Errors name the option that is wrong, by its key in the configuration's http section.
 func New(o Options) (*HTTP, error) {
-	h := &HTTP{timeout: o.Timeout, allowHTTP: o.AllowHTTP, userAgent: "leadrelay/" + o.Version, clock: o.Clock}
+	h := &HTTP{timeout: o.Timeout, allowHTTP: o.AllowHTTP, userAgent: "leadrelay/" + o.Version, clock: o.Clock, dialects: o.Dialects}
 	if h.timeout == 0 {
 		h.timeout = 10 * time.Second
 	}
@@ -166,10 +168,10 @@ func newTLSConfig(o Options) (*tls.Config, error) {
 func (h *HTTP) Close() { h.transport.CloseIdleConnections() }
 
 // Encode gives the body that w's dialect makes of rec: see jobs.Sink. For a dialect that is not known, as when a
-// newer leadrelay entered the webhook, it gives no body and no error: that is no fault of the record, which would be
+// newer leadrelay or another configuration entered the webhook, it gives no body and no error: that is no fault of the record, which would be
 // dead for it, and Push refuses it.
 func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]byte, error) {
-	d, ok := dialects[w.Dialect]
+	d, ok := h.dialects.Lookup(w.Dialect)
 	if !ok {
 		return nil, nil
 	}
@@ -179,14 +181,14 @@ func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]b
 	if !rec.Created.IsZero() {
 		created = rec.Created
 	}
-	return d.encode(make([]byte, 0, 512), w, rec, created.UTC())
+	return d.body.encode(make([]byte, 0, 512), rec, created.UTC())
 }
 
 // Event is what a dialect calls a record's event: see jobs.Sink. A dialect without names of events tells new rows and
 // changed ones alike, and cannot say that one is gone.
 func (h *HTTP) Event(dialect, typ, action string) (event string, told bool) {
-	d, ok := dialects[dialect]
-	if !ok || d.names.action == nil {
+	d, ok := h.dialects.Lookup(dialect)
+	if !ok || !d.body.tells {
 		return "", action != jobs.ActionRemove
 	}
 	return d.Event(typ, action), true
@@ -194,13 +196,13 @@ func (h *HTTP) Event(dialect, typ, action string) (event string, told bool) {
 
 // OneRound reports whether a dialect tries a record in one round alone: spent, it is dead, exhausted.
 func (h *HTTP) OneRound(dialect string) bool {
-	d, ok := dialects[dialect]
+	d, ok := h.dialects.Lookup(dialect)
 	return ok && d.OneRound
 }
 
 // RetryAt is the dialect's own retry schedule; nil for a dialect that is not known.
 func (h *HTTP) RetryAt(dialect string) []time.Duration {
-	if d, ok := dialects[dialect]; ok {
+	if d, ok := h.dialects.Lookup(dialect); ok {
 		return d.RetryAt
 	}
 	return nil
@@ -229,7 +231,7 @@ func (t *target) request(ctx context.Context, w *jobs.Webhook, id uuid.UUID, bod
 	if len(macs) > 1 && !w.OldKeyUntil.IsZero() && !now.Before(w.OldKeyUntil) {
 		macs = macs[:1]
 	}
-	dialects[w.Dialect].headers(r.Header, signing{id: id.String(), time: now, body: body, macs: inOrder(macs, attempt)})
+	t.dialect.sign(r.Header, signing{id: id.String(), time: now, body: body, macs: inOrder(macs, attempt)})
 	r.ContentLength = int64(len(body))
 	r.Body = newBody(body)
 	// Lets the transport take another connection when the first was closed before a byte was written to it.

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,19 +14,20 @@ import (
 const keyBytes = 32
 
 // NewKey makes a sign key in the form that the dialect's receivers enter: 32 random bytes, in hex where the dialect has
-// no form of its own.
-func NewKey(dialect string) jobs.Secret {
+// no form of its own; "" for a dialect that is not known.
+func (r *Registry) NewKey(dialect string) jobs.Secret {
+	d, ok := r.Lookup(dialect)
+	if !ok {
+		return ""
+	}
 	var random [keyBytes]byte
 	_, _ = rand.Read(random[:]) // never fails
-	if d, ok := dialects[dialect]; ok && d.newKey != nil {
-		return d.newKey(random[:])
-	}
-	return jobs.Secret(hex.EncodeToString(random[:]))
+	return d.key.write(random[:])
 }
 
 // CheckKey says what is wrong with a webhook's sign key, "" being none. It never shows the key.
-func CheckKey(dialect string, key jobs.Secret) error {
-	d, ok := dialects[dialect]
+func (r *Registry) CheckKey(dialect string, key jobs.Secret) error {
+	d, ok := r.Lookup(dialect)
 	switch {
 	case !ok:
 		return fmt.Errorf("no dialect is called %q", dialect)
@@ -41,10 +43,21 @@ func CheckKey(dialect string, key jobs.Secret) error {
 }
 
 func (d *Dialect) keyBytes(key jobs.Secret) ([]byte, error) {
-	if d.key != nil {
-		return d.key(key)
+	if d.key.Form == KeyWhsec {
+		return standardKey(key)
 	}
 	return []byte(key.Reveal()), nil
+}
+
+// write writes random bytes as a key that receivers can enter.
+func (k KeyRule) write(random []byte) jobs.Secret {
+	switch k.Form {
+	case KeyBase64:
+		return jobs.Secret(k.Prefix + base64.StdEncoding.EncodeToString(random))
+	case KeyWhsec:
+		return jobs.Secret(standardKeyPrefix + base64.StdEncoding.EncodeToString(random))
+	}
+	return jobs.Secret(k.Prefix + hex.EncodeToString(random))
 }
 
 // macs makes the macs of keys. None is an error where the dialect signs every request.

@@ -7,15 +7,8 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// A naming says what a dialect calls the things that happen. A stream's type is the operator's own word, such as
-// feedback, or word and verb with a dot between, such as feedback.voted: then it says what happens, too.
-type naming struct {
-	nouns  map[string]string   // the page's word for a type, by that type in lower case; other types stand as they are
-	verbs  map[string]string   // the page's verb, by a type's own; nil: any verb stands as it is
-	create map[string]string   // by noun, the verb for a new row, where it is another than by action
-	action map[string]string   // the verb, by a record's action
-	groups map[string][]string // nouns, by the word that stands for all of them
-}
+// A naming is Names, completed: its keys are in lower case, and it has a verb for every action.
+type naming struct{ Names }
 
 // pastTense is how most vendors name events.
 var pastTense = map[string]string{jobs.ActionCreate: "created", jobs.ActionUpdate: "updated", jobs.ActionRemove: "deleted"}
@@ -27,36 +20,51 @@ func (n *naming) of(typ, action string) (noun, verb string) {
 	}
 	noun = typ
 	if dot := strings.LastIndexByte(typ, '.'); dot > 0 && dot < len(typ)-1 {
-		own, known := n.verbs[strings.ToLower(typ[dot+1:])]
-		if n.verbs == nil {
+		own, known := n.Verbs[strings.ToLower(typ[dot+1:])]
+		if n.Verbs == nil {
 			own, known = typ[dot+1:], true
 		}
 		if known {
 			noun, verb = typ[:dot], own
 		}
 	}
-	if word, known := n.nouns[strings.ToLower(noun)]; known {
-		noun = word
+	if len(n.Types) > 0 {
+		if word, known := n.Types[strings.ToLower(noun)]; known {
+			noun = word
+		}
 	}
 	switch {
 	case action != jobs.ActionCreate:
-		return noun, n.action[action]
+		return noun, n.Actions[action]
 	case verb != "":
 		return noun, verb
-	case n.create[noun] != "":
-		return noun, n.create[noun]
+	case n.New[noun] != "":
+		return noun, n.New[noun]
 	}
-	return noun, n.action[action]
+	return noun, n.Actions[action]
 }
+
+// event is what a noun and a verb are together.
+func (n *naming) event(noun, verb string) string {
+	if n.Event == "" {
+		return noun + "." + verb
+	}
+	return strings.NewReplacer(eventType, noun, eventAction, verb).Replace(n.Event)
+}
+
+// What stands for a noun and a verb in Names.Event.
+const (
+	eventType   = "{type}"
+	eventAction = "{action}"
+)
 
 // Event is the name of what a record of this type and action tells, such as note.created; "" where the dialect has no
 // such names.
 func (d *Dialect) Event(typ, action string) string {
-	if d.names.action == nil {
+	if !d.body.tells {
 		return ""
 	}
-	noun, verb := d.names.of(typ, action)
-	return noun + "." + verb
+	return d.names.event(d.names.of(typ, action))
 }
 
 // Types returns those of the streams' types that a word stands for in a webhook's types or in a vendor's registration:
@@ -64,7 +72,7 @@ func (d *Dialect) Event(typ, action string) string {
 // are an event of that name.
 func (d *Dialect) Types(word string, streams []string) []string {
 	var all []string
-	group := d.names.groups[word]
+	group := d.names.Groups[word]
 	for _, typ := range streams {
 		noun, _ := d.names.of(typ, jobs.ActionCreate)
 		switch {

@@ -31,6 +31,7 @@ func fieldValues() *rapid.Generator[any] {
 		rapid.Map(rapid.Int64(), func(n int64) any { return n }),
 		rapid.Map(rapid.Float64(), func(f float64) any { return f }),
 		rapid.Map(rapid.Bool(), func(b bool) any { return b }),
+		rapid.Map(jsonTexts(), func(s string) any { return jobs.JSON(s) }),
 		rapid.Just(any(nil)),
 	)
 }

@@ -37,7 +37,6 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 		again := *t.refusal
 		return jobs.Answer{}, &again
 	}
-	d := dialects[req.Webhook.Dialect]
 	limited, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	way := new(progress)
@@ -59,7 +58,7 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	defer rec.rest(cancel)
 	accepted := ruleOf(req.Webhook.Ack)
 	if len(req.Webhook.Ack) == 0 {
-		accepted = ruleOf(d.Ack)
+		accepted = ruleOf(t.dialect.Ack)
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		rec.rest(cancel)
@@ -82,7 +81,7 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	rec.judged(word, accepted)
 	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
 	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
-		answer.Word = mask(word, req.Body, d.public)
+		answer.Word = mask(word, req.Body, t.dialect.public)
 	}
 	if refusal == nil || accepted.any {
 		return answer, nil

@@ -65,7 +65,7 @@ var hints = map[string]string{
 	ReasonHeader:         "One of the webhook's static headers has a name or a value that cannot be sent.",
 	ReasonNoKey:          "The webhook has no sign key, and its dialect signs every request.",
 	ReasonKey:            "The webhook's sign key has not the form that its dialect's keys have.",
-	ReasonDialect:        "This version of leadrelay does not know the webhook's dialect.",
+	ReasonDialect:        "Neither this version of leadrelay nor its configuration knows the webhook's dialect.",
 	ReasonPrivateAddress: "The host leads to a loopback, private or reserved address; set http.allow_cidrs (or allow_private) if that is meant.",
 	ReasonDNS:            "The host's name could not be looked up: check the URL's spelling and the DNS.",
 	ReasonConnect:        "Nothing accepts connections at the URL's host and port.",

@@ -3,6 +3,7 @@ package sinks
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -46,8 +47,8 @@ func Sign(key jobs.Secret, t time.Time, body []byte) string {
 // SignHeaders returns the headers that identify and sign an attempt at time t: with one key, or with the new one and
 // the old one while a key is rotated. attempt is 1 for the first. Errors name what is wrong with a key and never show
 // it.
-func SignHeaders(dialect string, keys []jobs.Secret, id uuid.UUID, t time.Time, body []byte, attempt int) (http.Header, error) {
-	d, ok := dialects[dialect]
+func (r *Registry) SignHeaders(dialect string, keys []jobs.Secret, id uuid.UUID, t time.Time, body []byte, attempt int) (http.Header, error) {
+	d, ok := r.Lookup(dialect)
 	if !ok {
 		return nil, fmt.Errorf("no dialect is called %q", dialect)
 	}
@@ -56,15 +57,43 @@ func SignHeaders(dialect string, keys []jobs.Secret, id uuid.UUID, t time.Time, 
 		return nil, err
 	}
 	h := http.Header{}
-	d.headers(h, signing{id: id.String(), time: t, body: body, macs: inOrder(macs, attempt)})
+	d.sign(h, signing{id: id.String(), time: t, body: body, macs: inOrder(macs, attempt)})
 	return h, nil
 }
 
-// headers sets what identifies and signs one attempt.
-func (d *Dialect) headers(h http.Header, s signing) {
+// sign sets what identifies and signs one attempt.
+func (d *Dialect) sign(h http.Header, s signing) {
 	h[IDHeader] = []string{s.id}
 	if len(s.macs) > 0 {
-		d.sign(h, s)
+		d.signature.sign(h, s)
+	}
+}
+
+// headers are those that sign a request.
+func (f Signature) headers() []string {
+	switch f.Form {
+	case Unsigned:
+		return nil
+	case StandardWebhooks:
+		return []string{standardID, standardTime, standardSignature}
+	}
+	return []string{f.Header}
+}
+
+// sign sets the headers that sign one attempt. In the forms that say nothing of the time, who has a request can send it
+// again for ever.
+func (f Signature) sign(h http.Header, s signing) {
+	switch f.Form {
+	case Hex:
+		sum := s.last().sum(s.body)
+		h[f.Header] = []string{f.Prefix + hex.EncodeToString(sum[:])}
+	case Base64:
+		sum := s.last().sum(s.body)
+		h[f.Header] = []string{f.Prefix + base64.StdEncoding.EncodeToString(sum[:])}
+	case Timed:
+		h[f.Header] = []string{signature(s.time, s.body, s.macs...)}
+	case StandardWebhooks:
+		signStandard(h, s)
 	}
 }
 
@@ -82,15 +111,6 @@ func signature(t time.Time, body []byte, macs ...*mac) string {
 }
 
 var dot = []byte{'.'}
-
-// hexOfBody signs the way that several vendors do: one header with the hex HMAC-SHA256 of the body. It says nothing of
-// the time, so who has a request can send it again for ever.
-func hexOfBody(header string) func(http.Header, signing) {
-	return func(h http.Header, s signing) {
-		sum := s.last().sum(s.body)
-		h[header] = []string{hex.EncodeToString(sum[:])}
-	}
-}
 
 // A mac is HMAC-SHA256 under one key. It keeps keyed states: keying anew for every request costs more than the
 // digest of a small body.

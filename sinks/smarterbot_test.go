@@ -52,6 +52,9 @@ func with(fields ...jobs.Field) *jobs.Record {
 
 func newSink(t testing.TB, o Options) *HTTP {
 	t.Helper()
+	if o.Dialects == nil {
+		o.Dialects = every
+	}
 	h, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +296,7 @@ func TestDialects(t *testing.T) {
 	}
 	for _, name := range Dialects() {
 		d, ok := LookupDialect(name)
-		if !ok || d.Name != name || d.encode == nil || (d.Signed != (d.sign != nil)) || (d.Signed != (d.signature != "")) || (d.Signed != (d.verify != nil)) || d.contentType == "" || len(d.Ack) == 0 {
+		if !ok || d.Name != name || len(d.body.members) == 0 || d.Signed != (len(d.SignatureHeaders()) > 0) || d.headers.Get("Content-Type") == "" || len(d.Ack) == 0 {
 			t.Errorf("dialect %s lacks a part", name)
 		}
 	}

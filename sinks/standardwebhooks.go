@@ -15,23 +15,13 @@ import (
 
 // standardWebhooks is the format of the Standard Webhooks specification (standardwebhooks.com), for which there are
 // receivers in many languages. It leaves retries to the sender; these are ours.
-var standardWebhooks = Dialect{
-	Name:        "standard-webhooks",
-	Signed:      true,
-	Ack:         []string{jobs.Ack2xx},
-	RetryAt:     []time.Duration{time.Minute, 3 * time.Minute},
-	contentType: "application/json",
-	signature:   standardSignature,
-	reserved:    []string{"Webhook-Id", "Webhook-Timestamp"},
-	public:      []string{"type", "timestamp"},
-	names:       standardNames,
-	encode:      standardBody.encode,
-	sign:        signStandard,
-	verify:      verifyStandard,
-	key:         standardKey,
-	newKey: func(random []byte) jobs.Secret {
-		return jobs.Secret(standardKeyPrefix + base64.StdEncoding.EncodeToString(random))
-	},
+var standardWebhooks = Definition{
+	Name:      "standard-webhooks",
+	Body:      []Member{{Name: "type", Is: IsEvent}, {Name: "timestamp", Is: IsTime}, {Name: "data", Is: IsData}},
+	Time:      Microseconds,
+	Signature: Signature{Form: StandardWebhooks},
+	Ack:       []string{jobs.Ack2xx},
+	RetryAt:   quickRetries,
 }
 
 // Headers of dialect standard-webhooks, as the specification spells them.
@@ -42,15 +32,6 @@ const (
 )
 
 const standardKeyPrefix = "whsec_"
-
-var standardNames = naming{action: pastTense}
-
-var standardBody = envelope{
-	members: []member{{name: "type", is: isEvent}, {name: "timestamp", is: isTime}, {name: "data", is: isData}},
-	fields:  []string{"timestamp"},
-	names:   &standardNames,
-	form:    microseconds,
-}
 
 // standardKey decodes whsec_BASE64 of 24 to 64 bytes, the sizes that the specification allows.
 func standardKey(key jobs.Secret) ([]byte, error) {

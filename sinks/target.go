@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/textproto"
@@ -81,8 +82,8 @@ var framing = []string{
 }
 
 // CheckHeaders says, all at once, which of a webhook's static headers cannot be sent. It never shows a value.
-func CheckHeaders(dialect string, headers map[string]jobs.Secret) error {
-	d, ok := dialects[dialect]
+func (r *Registry) CheckHeaders(dialect string, headers map[string]jobs.Secret) error {
+	d, ok := r.Lookup(dialect)
 	if !ok {
 		return fmt.Errorf("no dialect is called %q", dialect)
 	}
@@ -145,6 +146,7 @@ func fieldValue(s string) bool {
 
 // A target is what every request to one webhook has in common, worked out once.
 type target struct {
+	dialect *Dialect
 	url     *url.URL
 	host    string      // Host header; "": the URL's
 	static  http.Header // content type, user agent, static headers; each value shared by all requests
@@ -191,7 +193,7 @@ func headersText(headers map[string]jobs.Secret) string {
 }
 
 func (h *HTTP) newTarget(w *jobs.Webhook) *target {
-	d, ok := dialects[w.Dialect]
+	d, ok := h.dialects.Lookup(w.Dialect)
 	if !ok {
 		return &target{refusal: refused(ReasonDialect, 0, "")}
 	}
@@ -205,23 +207,18 @@ func (h *HTTP) newTarget(w *jobs.Webhook) *target {
 	case err != nil:
 		return &target{refusal: refused(ReasonURL, 0, "")}
 	}
-	if CheckHeaders(w.Dialect, w.Headers) != nil {
+	if h.dialects.CheckHeaders(w.Dialect, w.Headers) != nil {
 		return &target{refusal: refused(ReasonHeader, 0, "")}
 	}
-	t := &target{url: u, static: http.Header{
-		"Content-Type": {d.contentType},
-		"User-Agent":   {h.userAgent},
-	}}
-	if d.userAgent != "" {
-		t.static["User-Agent"] = []string{d.userAgent}
-	}
+	t := &target{dialect: d, url: u, static: http.Header{"User-Agent": {h.userAgent}}}
+	maps.Copy(t.static, d.headers)
 	if d.Signed {
 		var keys []jobs.Secret
 		if w.SignKey != "" {
 			keys = append(keys, w.SignKey)
 		}
 		// An old key that the webhook had in another dialect verifies nowhere now.
-		if w.OldKey != "" && CheckKey(w.Dialect, w.OldKey) == nil {
+		if w.OldKey != "" && h.dialects.CheckKey(w.Dialect, w.OldKey) == nil {
 			keys = append(keys, w.OldKey)
 		}
 		if t.macs, err = d.macs(keys); err != nil {

@@ -3,6 +3,7 @@ package sinks
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -50,9 +51,9 @@ type Verifier struct {
 
 // NewVerifier makes a Verifier that accepts requests signed with any of keys, no longer than tolerance ago or ahead;
 // with a tolerance of 0 the time is not looked at, so that a request can be replayed for ever. That is so anyway in the
-// dialects that sign no time: smartlook, smarterlaunch, smartsurvey.
-func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*Verifier, error) {
-	d, ok := dialects[dialect]
+// dialects that sign no time: smartlook, smarterlaunch, smartsurvey, and own ones that sign in hex or base64.
+func (r *Registry) NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*Verifier, error) {
+	d, ok := r.Lookup(dialect)
 	if !ok {
 		return nil, fmt.Errorf("no dialect is called %q", dialect)
 	}
@@ -68,22 +69,33 @@ func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*
 
 // Verify checks a request's headers against its body as it came over the wire. Errors wrap ErrSignature.
 func (v *Verifier) Verify(h http.Header, body []byte, now time.Time) error {
-	return v.dialect.verify(h, body, v.macs, now, v.tolerance)
+	return v.dialect.signature.verify(h, body, v.macs, now, v.tolerance)
+}
+
+// verify is sign's counterpart at a receiver; its errors wrap ErrSignature.
+func (f Signature) verify(h http.Header, body []byte, macs []*mac, now time.Time, tolerance time.Duration) error {
+	switch f.Form {
+	case Timed:
+		return verifyTimed(f.Header, h, body, macs, now, tolerance)
+	case StandardWebhooks:
+		return verifyStandard(h, body, macs, now, tolerance)
+	}
+	return f.verifyOfBody(h, body, macs)
 }
 
 // Verify checks one request: see NewVerifier and Verifier.Verify.
-func Verify(dialect string, h http.Header, body []byte, keys []jobs.Secret, now time.Time, tolerance time.Duration) error {
-	v, err := NewVerifier(dialect, keys, tolerance)
+func (r *Registry) Verify(dialect string, h http.Header, body []byte, keys []jobs.Secret, now time.Time, tolerance time.Duration) error {
+	v, err := r.NewVerifier(dialect, keys, tolerance)
 	if err != nil {
 		return err
 	}
 	return v.Verify(h, body, now)
 }
 
-// verifySmarterbot accepts any of the header's v1, in constant time: while a key is rotated there are two. The time
+// verifyTimed accepts any of the header's v1, in constant time: while a key is rotated there are two. The time
 // is judged last, so that ErrSignatureTime means that nothing else is wrong.
-func verifySmarterbot(h http.Header, body []byte, macs []*mac, now time.Time, tolerance time.Duration) error {
-	values := headerValues(h, SignatureHeader)
+func verifyTimed(header string, h http.Header, body []byte, macs []*mac, now time.Time, tolerance time.Duration) error {
+	values := headerValues(h, header)
 	switch len(values) {
 	case 0:
 		return ErrSignatureMissing
@@ -122,29 +134,36 @@ func judged(matched bool, stamp string, now time.Time, tolerance time.Duration) 
 	return nil
 }
 
-// verifyHexOfBody is hexOfBody's counterpart.
-func verifyHexOfBody(header string) func(http.Header, []byte, []*mac, time.Time, time.Duration) error {
-	malformed := malformed(header + ": HEX")
-	return func(h http.Header, body []byte, macs []*mac, _ time.Time, _ time.Duration) error {
-		values := headerValues(h, header)
-		if len(values) == 0 {
-			return ErrSignatureMissing
-		}
-		sum, err := hex.DecodeString(values[0])
-		if len(values) > 1 || len(values[0]) != hex.EncodedLen(sha256.Size) || err != nil {
-			return malformed
-		}
-		matched := false
-		for _, m := range macs {
-			if want := m.sum(body); hmac.Equal(want[:], sum) {
-				matched = true
-			}
-		}
-		if !matched {
-			return ErrSignatureMismatch
-		}
-		return nil
+// verifyOfBody checks a header that holds one signature, of the body alone, in constant time.
+func (f Signature) verifyOfBody(h http.Header, body []byte, macs []*mac) error {
+	values := headerValues(h, f.Header)
+	if len(values) == 0 {
+		return ErrSignatureMissing
 	}
+	text, prefixed := strings.CutPrefix(values[0], f.Prefix)
+	form, read := "HEX", hex.DecodeString
+	if f.Form == Base64 {
+		form, read = "BASE64", base64.StdEncoding.Strict().DecodeString
+	}
+	var sum []byte
+	if len(text) <= hex.EncodedLen(sha256.Size) && !strings.ContainsAny(text, "\r\n") { // which base64 would step over
+		if read, err := read(text); err == nil {
+			sum = read
+		}
+	}
+	if len(values) > 1 || !prefixed || len(sum) != sha256.Size {
+		return malformed(f.Header + ": " + f.Prefix + form)
+	}
+	matched := false
+	for _, m := range macs {
+		if want := m.sum(body); hmac.Equal(want[:], sum) {
+			matched = true
+		}
+	}
+	if !matched {
+		return ErrSignatureMismatch
+	}
+	return nil
 }
 
 // parseSignature reads t and every v1 of a signature header. Parts of other names are left for later versions; a t

@@ -140,7 +140,7 @@ func (c *checkup) source(ctx context.Context) {
 		return
 	}
 	defer db.Close()
-	sink, err := newSink(c.config.HTTP, c.config.Push)
+	sink, err := newSink(c.config)
 	if err != nil {
 		c.say(sources.LevelError, "http: %v", err)
 		return

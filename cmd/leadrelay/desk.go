@@ -30,7 +30,7 @@ func (d desk) sees(w *jobs.Webhook) bool {
 }
 
 func (d desk) registrar() jobs.Registrar {
-	return jobs.Registrar{Ledger: d.ledger, Sources: d.streams, NewKey: sinks.NewKey, Signs: signs, Sees: d.sees}
+	return jobs.Registrar{Ledger: d.ledger, Sources: d.streams, NewKey: d.config.Dialects.NewKey, Signs: d.config.Dialects.NeedsKey, Sees: d.sees}
 }
 
 // Webhooks returns those that there are for who asks, by id.
@@ -88,7 +88,7 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 		key := to.SignKey
 		to.SignKey, to.KeyMade, to.OldKey, to.OldKeyUntil = w.SignKey, w.KeyMade, w.OldKey, w.OldKeyUntil
 		*w = to
-		if err := giveKey(w, key); err != nil {
+		if err := giveKey(d.config.Dialects, w, key); err != nil {
 			return err
 		}
 		return d.own(w)
@@ -96,14 +96,14 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 }
 
 // giveKey gives a changed webhook a key, where there is one; else it keeps its own, where that still fits.
-func giveKey(w *jobs.Webhook, key jobs.Secret) error {
+func giveKey(dialects *sinks.Registry, w *jobs.Webhook, key jobs.Secret) error {
 	switch {
 	case key != "" && key != w.SignKey:
 		w.SignKey, w.KeyMade = key, false
-	case key != "", w.SignKey == "" && !signs(w.Dialect), w.SignKey != "" && fits(w.Dialect, w.SignKey):
+	case key != "", w.SignKey == "" && !dialects.NeedsKey(w.Dialect), w.SignKey != "" && dialects.Fits(w.Dialect, w.SignKey):
 		return nil
 	case w.SignKey == "" || w.KeyMade:
-		w.SignKey, w.KeyMade = sinks.NewKey(w.Dialect), true
+		w.SignKey, w.KeyMade = dialects.NewKey(w.Dialect), true
 	default:
 		return admin.Mistakes{{Key: "sign_key", Text: fmt.Sprintf("the webhook's is none of dialect %s; give one", w.Dialect)}}
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 // A dryRequest is one request as `run-now --dry-run` prints it. Static headers' values and the rest of the URL are
@@ -32,7 +31,7 @@ type dryRequest struct {
 func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (err error) {
 	p := &parts{config: c}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
+	if p.sink, err = newSink(c); err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}
 	if err := p.openSource(ctx); err != nil {
@@ -42,7 +41,9 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if err != nil && !errors.Is(err, ledger.ErrNoLedger) {
 		return err
 	}
-	plan := jobs.Plan{Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: c.Webhooks, NewKey: sinks.NewKey, Signs: signs, Now: time.Now}
+	plan := jobs.Plan{
+		Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: c.Webhooks, NewKey: c.Dialects.NewKey, Signs: c.Dialects.NeedsKey, Now: time.Now,
+	}
 	if p.ledger != nil {
 		plan.Ledger, plan.Pending = p.ledger, p.waiting
 	}

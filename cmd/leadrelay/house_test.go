@@ -27,7 +27,7 @@ func TestHouse(t *testing.T) {
 		"sinks/verify":               nil, // a recipe that others copy
 		"sinks/crmtest":              nil,
 		"cmd/leadrelay/admin":        {"jobs"},
-		"cmd/leadrelay/config":       {"jobs"},
+		"cmd/leadrelay/config":       {"jobs", "sinks"}, // for the dialects that a configuration defines
 		"cmd/leadrelay":              {"jobs", "jobs/ledger", "sources", "sinks", "sinks/receiver", "cmd/leadrelay/admin", "cmd/leadrelay/config"},
 		"cmd/leadrelay/testdata/...": nil,
 	}

@@ -54,8 +54,8 @@ Names: http-NNN, wait-DURATION (then success),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "`ADDRESS` to listen on, such as 127.0.0.1:9000; port 0 takes a free one")
-	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.Dialects(), ", "))
-	f.StringArrayVar(&o.keys, "sign-key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies; left out where the dialect signs nothing")
+	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
+	f.StringArrayVar(&o.keys, "sign-key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies; none in a dialect that does not sign")
 	f.StringArrayVar(&o.answers, "answer", nil, "how to answer (default success)")
 	f.DurationVar(&o.tolerance, "tolerance", 5*time.Minute, "how far a signature's time may be from now; 0: any")
 	f.BoolVar(&o.quiet, "quiet", false, "print no line for each request")
@@ -92,19 +92,23 @@ func (a *app) receive(ctx context.Context, o receiveOptions) error {
 	if o.tolerance < 0 {
 		return usageErrorf("--tolerance: must not be negative")
 	}
-	dialect, known := sinks.LookupDialect(o.dialect)
-	switch {
-	case !known:
-		return usageErrorf("--dialect %q: write one of %s", o.dialect, strings.Join(sinks.Dialects(), ", "))
-	case dialect.NeedsKey() && len(o.keys) == 0:
-		return usageErrorf("--sign-key: is not set; without it nothing verifies")
-	case !dialect.Signed && len(o.keys) > 0:
-		return usageErrorf("--sign-key: dialect %s does not sign", o.dialect)
+	registry, d, err := a.dialect(o.dialect)
+	if err != nil {
+		return err
 	}
-	options := receiver.Options{Dialect: o.dialect, Tolerance: o.tolerance, Answer: answer, ShowBodies: o.showBodies}
+	switch {
+	case len(o.keys) == 0 && d.NeedsKey():
+		return usageErrorf("--sign-key: is not set, and dialect %s signs every request", d.Name)
+	case len(o.keys) > 0 && !d.Signed:
+		return usageErrorf("--sign-key: dialect %s does not sign", d.Name)
+	}
+	options := receiver.Options{Dialect: o.dialect, Dialects: registry, Tolerance: o.tolerance, Answer: answer, ShowBodies: o.showBodies}
 	for _, key := range o.keys {
 		if key == "" {
 			return usageErrorf("--sign-key: is empty")
+		}
+		if err := registry.CheckKey(o.dialect, jobs.Secret(key)); err != nil {
+			return usageErrorf("--sign-key: %w", err)
 		}
 		options.SignKeys = append(options.SignKeys, jobs.Secret(key))
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -14,39 +17,72 @@ import (
 )
 
 func newSignCommand(a *app) *cobra.Command {
-	var key, at string
+	var dialect, at, id string
+	var keys []string
 	cmd := &cobra.Command{
-		Use:   "sign --key K [--time T] FILE|-",
-		Short: "Print the signature header of a body",
-		Long: `Print the X-Webhook-Signature header of a body: t is the time, v1 the hex HMAC-SHA256, under the sign key, of
-t, a dot and the body, byte for byte as the file holds it (a line break at its end counts).
+		Use:   "sign --key K [--dialect D] [--time T] FILE|-",
+		Short: "Print the headers that sign a body",
+		Long: `Print the headers that a webhook's requests are signed with, for a body byte for byte as the file holds it (a line
+break at its end counts). Dialect smarterbot signs with X-Webhook-Signature: t is the time, v1 the hex HMAC-SHA256, under
+the sign key, of t, a dot and the body.
 
   curl -H "$(leadrelay sign --key K body.json)" -H 'Content-Type: application/json' --data-binary @body.json URL`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if key == "" {
-				return usageErrorf("--key: is empty")
+			registry, d, err := a.signedDialect(dialect, keys)
+			if err != nil {
+				return err
 			}
 			t, err := signTime(at)
 			if err != nil {
 				return err
 			}
+			delivery := uuid.New()
+			if id != "" {
+				if delivery, err = uuid.Parse(id); err != nil {
+					return usageErrorf("--id %q: is no UUID, as deliveries' ids are", id)
+				}
+			}
 			body, err := a.readBody(args[0])
 			if err != nil {
 				return err
 			}
-			value := sinks.Sign(jobs.Secret(key), t, body)
-			if a.json {
-				return a.printJSON(map[string]string{"header": sinks.SignatureHeader, "value": value})
+			var secrets []jobs.Secret
+			for _, key := range keys {
+				secrets = append(secrets, jobs.Secret(key))
 			}
-			_, err = fmt.Fprintf(a.stdout, "%s: %s\n", sinks.SignatureHeader, value)
-			return err
+			h, err := registry.SignHeaders(dialect, secrets, delivery, t, body, 1)
+			if err != nil {
+				return usageErrorf("--key: %w", err)
+			}
+			return a.printSigned(d, h)
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "the webhook's sign `KEY`")
-	cmd.Flags().StringVar(&at, "time", "", "`TIME` of the signature, unix seconds or RFC 3339 (default now)")
+	f := cmd.Flags()
+	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; given twice, the new one and the old one of a rotation")
+	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
+	f.StringVar(&at, "time", "", "`TIME` of the signature, unix seconds or RFC 3339 (default now)")
+	f.StringVar(&id, "id", "", "the delivery's `ID`, which standard-webhooks signs (default: one is made)")
 	_ = cmd.MarkFlagRequired("key")
 	return cmd
+}
+
+// printSigned prints the headers that sign a request. value is the signature, which stands in the last of them.
+func (a *app) printSigned(d *sinks.Dialect, h http.Header) error {
+	names, headers := d.SignatureHeaders(), map[string]string{}
+	for _, name := range names {
+		headers[name] = h[name][0]
+	}
+	if a.json {
+		last := names[len(names)-1]
+		return a.printJSON(map[string]any{"header": last, "value": headers[last], "headers": headers})
+	}
+	for _, name := range names {
+		if _, err := fmt.Fprintf(a.stdout, "%s: %s\n", name, headers[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func signTime(text string) (time.Time, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,53 +17,80 @@ import (
 
 func newVerifyCommand(a *app) *cobra.Command {
 	var (
-		keys      []string
-		header    string
-		tolerance time.Duration
+		dialect       string
+		keys, headers []string
+		tolerance     time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:   "verify --key K --header H FILE|-",
-		Short: "Check the signature header of a body",
-		Long: `Check an X-Webhook-Signature header against a body, byte for byte as it came over the wire. Any v1 of the header
-may match. Exit codes: 0 it verifies; 1 it does not, and why.`,
+		Use:   "verify --key K --header H [--dialect D] FILE|-",
+		Short: "Check the signature of a body",
+		Long: `Check a request's signature, such as an X-Webhook-Signature header, against its body, byte for byte as it came over
+the wire. Any v1 of the header may match. Exit codes: 0 it verifies; 1 it does not, and why.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			secrets := make([]jobs.Secret, len(keys))
-			for i, key := range keys {
-				if secrets[i] = jobs.Secret(key); key == "" {
-					return usageErrorf("--key: is empty")
-				}
+			registry, d, err := a.signedDialect(dialect, keys)
+			if err != nil {
+				return err
 			}
 			if tolerance < 0 {
 				return usageErrorf("--tolerance: must not be negative")
+			}
+			h, err := givenHeaders(d, headers)
+			if err != nil {
+				return err
+			}
+			var secrets []jobs.Secret
+			for _, key := range keys {
+				secrets = append(secrets, jobs.Secret(key))
+			}
+			v, err := registry.NewVerifier(dialect, secrets, tolerance)
+			if err != nil {
+				return usageErrorf("--key: %w", err)
 			}
 			body, err := a.readBody(args[0])
 			if err != nil {
 				return err
 			}
-			return a.printVerified(verifyBody(header, body, secrets, tolerance))
+			return a.printVerified(verifyBody(v, h, body))
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies")
-	f.StringVar(&header, "header", "", "the `HEADER`, its value alone or with its name")
+	f.StringArrayVar(&headers, "header", nil, "the `HEADER`, its value alone or with its name; repeatable, with their names, for standard-webhooks' three")
+	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
 	f.DurationVar(&tolerance, "tolerance", 0, "how far the signature's time may be from now, as a receiver should check; 0: any")
 	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("header")
 	return cmd
 }
 
-// verifyBody checks one body, and says so where it is only the line break that an editor or echo puts behind it.
-func verifyBody(header string, body []byte, keys []jobs.Secret, tolerance time.Duration) error {
-	if name, value, ok := strings.Cut(header, ":"); ok && strings.EqualFold(strings.TrimSpace(name), sinks.SignatureHeader) {
-		header = strings.TrimSpace(value)
+// givenHeaders reads the headers that sign a request, of a dialect that has one also its value alone.
+func givenHeaders(d *sinks.Dialect, texts []string) (http.Header, error) {
+	h, names := http.Header{}, d.SignatureHeaders()
+	for _, text := range texts {
+		name, value, _ := strings.Cut(text, ":")
+		i := slices.IndexFunc(names, func(own string) bool { return strings.EqualFold(own, strings.TrimSpace(name)) })
+		switch {
+		case i >= 0:
+			h[names[i]] = append(h[names[i]], strings.TrimSpace(value))
+		case len(names) == 1:
+			h[names[0]] = append(h[names[0]], text)
+		default:
+			return nil, usageErrorf("--header: write NAME: VALUE for each of %s", strings.Join(names, ", "))
+		}
 	}
-	h := http.Header{sinks.SignatureHeader: {header}}
+	return h, nil
+}
+
+// verifyBody checks one body, and says so where it is only the line break that an editor or echo puts behind it.
+func verifyBody(v *sinks.Verifier, h http.Header, body []byte) error {
 	now := time.Now()
-	err := sinks.Verify(sinks.DefaultDialect, h, body, keys, now, tolerance)
+	err := v.Verify(h, body, now)
 	if errors.Is(err, sinks.ErrSignatureMismatch) {
-		if cut := bytes.TrimRight(body, "\r\n"); len(cut) < len(body) && sinks.Verify(sinks.DefaultDialect, h, cut, keys, now, 0) == nil {
-			return fmt.Errorf("%w; without the line break at its end it would verify", err)
+		if cut := bytes.TrimRight(body, "\r\n"); len(cut) < len(body) {
+			if again := v.Verify(h, cut, now); again == nil || errors.Is(again, sinks.ErrSignatureTime) {
+				return fmt.Errorf("%w; without the line break at its end it would verify", err)
+			}
 		}
 	}
 	return err

@@ -27,13 +27,15 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	if err != nil {
 		return jobs.Webhook{}, err
 	}
-	parsed, err := config.Parse("webhook", literally(text), configOptions())
+	options := configOptions()
+	options.Dialects = c.Dialects
+	parsed, err := config.Parse("webhook", literally(text), options)
 	if err == nil {
 		var resolved *config.Resolved
 		if resolved, err = parsed.Resolve(environment()); err == nil {
 			w := resolved.Webhooks[0]
 			w.Origin = ""
-			if mistakes := mistakesOf(w, c.HTTP.AllowHTTP); mistakes != nil {
+			if mistakes := mistakesOf(c, w); mistakes != nil {
 				return w, mistakes
 			}
 			return w, nil
@@ -65,16 +67,16 @@ func literally(document []byte) []byte {
 }
 
 // mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.
-func mistakesOf(w jobs.Webhook, allowHTTP bool) (mistakes admin.Mistakes) {
-	if _, err := sinks.ParseURL(w.URL, allowHTTP); err != nil {
+func mistakesOf(c *config.Resolved, w jobs.Webhook) (mistakes admin.Mistakes) {
+	if _, err := sinks.ParseURL(w.URL, c.HTTP.AllowHTTP); err != nil {
 		mistakes = append(mistakes, admin.Mistake{Key: "url", Text: err.Error()})
 	}
 	if w.SignKey != "" { // one that is left out is made
-		if err := sinks.CheckKey(w.Dialect, w.SignKey); err != nil {
+		if err := c.Dialects.CheckKey(w.Dialect, w.SignKey); err != nil {
 			mistakes = append(mistakes, admin.Mistake{Key: "sign_key", Text: err.Error()})
 		}
 	}
-	if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
+	if err := c.Dialects.CheckHeaders(w.Dialect, w.Headers); err != nil {
 		mistakes = append(mistakes, admin.Mistake{Key: "headers", Text: err.Error()})
 	}
 	return mistakes
@@ -107,11 +109,11 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 	if err != nil {
 		return err
 	}
-	if to.Dialect != w.Dialect {
-		if _, named := doc["retry_at"]; !named && slices.Equal(w.RetryAt, dialectRetryAt(w.Dialect)) {
+	if was, known := c.Dialects.Lookup(w.Dialect); known && to.Dialect != w.Dialect {
+		if _, named := doc["retry_at"]; !named && slices.Equal(w.RetryAt, was.RetryAt) {
 			w.RetryAt = to.RetryAt
 		}
-		if _, named := doc["ack"]; !named && slices.Equal(w.Ack, dialectAck(w.Dialect)) {
+		if _, named := doc["ack"]; !named && slices.Equal(w.Ack, was.Ack) {
 			w.Ack = to.Ack
 		}
 	}
@@ -141,5 +143,5 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 			w.Description = to.Description
 		}
 	}
-	return giveKey(w, to.SignKey)
+	return giveKey(c.Dialects, w, to.SignKey)
 }

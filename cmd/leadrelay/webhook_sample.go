@@ -38,6 +38,9 @@ func sample(w *jobs.Webhook, streams []config.Stream, event func(dialect, typ, a
 		if f.Column != "" {
 			value = sampleValue(f.Name, now)
 		}
+		if f.JSON {
+			value = jobs.JSON(`{"sample":true}`)
+		}
 		rec.Fields = append(rec.Fields, jobs.Field{Name: f.Name, Value: value})
 	}
 	return rec

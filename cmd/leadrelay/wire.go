@@ -42,7 +42,7 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	}
 	var mistakes []error
 	for i, w := range resolved.Webhooks {
-		for _, m := range mistakesOf(w, resolved.HTTP.AllowHTTP) {
+		for _, m := range mistakesOf(resolved, w) {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
 		}
 	}
@@ -54,46 +54,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 
 // configOptions are the parts of the program that know what a configuration may say.
 func configOptions() config.Options {
-	return config.Options{
-		Dialects:       sinks.Dialects(),
-		Schedule:       func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err },
-		DialectRetryAt: dialectRetryAt,
-		DialectAck:     dialectAck,
-		DialectTypes:   dialectTypes,
-	}
+	return config.Options{Schedule: func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err }}
 }
-
-func dialectRetryAt(name string) []time.Duration {
-	if d, ok := sinks.LookupDialect(name); ok {
-		return d.RetryAt
-	}
-	return nil
-}
-
-func dialectAck(name string) []string {
-	if d, ok := sinks.LookupDialect(name); ok {
-		return d.Ack
-	}
-	return nil
-}
-
-// dialectTypes are the streams' types that a word in a webhook's types stands for.
-func dialectTypes(name, word string, streams []string) []string {
-	d, ok := sinks.LookupDialect(name)
-	if !ok {
-		d, _ = sinks.LookupDialect(sinks.DefaultDialect)
-	}
-	return d.Types(word, streams)
-}
-
-// signs reports whether a dialect needs a sign key.
-func signs(dialect string) bool {
-	d, ok := sinks.LookupDialect(dialect)
-	return ok && d.NeedsKey()
-}
-
-// fits reports whether a key has the form that the dialect's keys have.
-func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
 
 // parts are what a configuration is made of, opened.
 type parts struct {
@@ -114,7 +76,7 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	if p.sink, err = newSink(c.HTTP, c.Push); err != nil {
+	if p.sink, err = newSink(c); err != nil {
 		return p, &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
 	}
 	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx) })
@@ -188,7 +150,7 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 	err := a.await(ctx, "a database", patience, func(ctx context.Context) (err error) {
 		did, err = jobs.Provisioning{
 			Ledger: p.ledger, Sources: p.streams, Origin: p.config.Path, Desired: p.config.Webhooks,
-			NewKey: sinks.NewKey, Signs: signs, Fits: fits,
+			NewKey: p.config.Dialects.NewKey, Signs: p.config.Dialects.NeedsKey, Fits: p.config.Dialects.Fits,
 		}.Run(ctx)
 		return err
 	})
@@ -221,11 +183,12 @@ func unavailable(err error) bool {
 	return sources.IsUnavailable(err) || ledger.IsUnavailable(err)
 }
 
-func newSink(h config.HTTP, p config.Push) (*sinks.HTTP, error) {
+func newSink(c *config.Resolved) (*sinks.HTTP, error) {
+	h := c.HTTP
 	o := sinks.Options{
 		Timeout: h.Timeout, AllowHTTP: h.AllowHTTP, AllowPrivate: h.AllowPrivate,
 		CAFile: h.CAFile, ClientCertFile: h.ClientCertFile, ClientKeyFile: h.ClientKeyFile, Proxy: h.Proxy.Reveal(),
-		PerHost: p.Workers, Version: version,
+		PerHost: c.Push.Workers, Version: version, Dialects: c.Dialects,
 	}
 	for _, text := range h.AllowCIDRs {
 		prefix, err := netip.ParsePrefix(text)

@@ -32,11 +32,19 @@ var (
 	jsonHeader = []string{"application/json"}
 )
 
+// acknowledgement is the body of an answer that acknowledges: the dialect's, else success.
+func (r *Request) acknowledgement() []byte {
+	if len(r.success) > 0 {
+		return r.success
+	}
+	return success
+}
+
 // Success is the acknowledgement.
 func Success(w http.ResponseWriter, _ *http.Request, req *Request) {
 	req.Acked = true
 	w.Header()["Content-Type"] = jsonHeader
-	_, _ = w.Write(success)
+	_, _ = w.Write(req.acknowledgement())
 }
 
 // Body answers 200 with body, which is no acknowledgement.
@@ -58,7 +66,7 @@ func Status(code int) Behaviour {
 		w.Header()["Content-Type"] = jsonHeader
 		w.WriteHeader(code)
 		if !empty {
-			_, _ = w.Write(success)
+			_, _ = w.Write(req.acknowledgement())
 		}
 	}
 }
@@ -102,16 +110,18 @@ func hang(_ http.ResponseWriter, r *http.Request, req *Request) { wait(r, req, -
 
 // hangBody sends the headers and half a body, and no more.
 func hangBody(w http.ResponseWriter, r *http.Request, req *Request) {
-	w.Header().Set("Content-Length", strconv.Itoa(len(success)))
-	_, _ = w.Write(success[:8])
+	answer := req.acknowledgement()
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	_, _ = w.Write(answer[:len(answer)/2])
 	_ = http.NewResponseController(w).Flush()
 	wait(r, req, -1)
 }
 
 // slow acknowledges at one byte a second.
 func slow(w http.ResponseWriter, r *http.Request, req *Request) {
-	w.Header().Set("Content-Length", strconv.Itoa(len(success)))
-	for _, b := range success {
+	answer := req.acknowledgement()
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	for _, b := range answer {
 		_, _ = w.Write([]byte{b})
 		_ = http.NewResponseController(w).Flush()
 		if !wait(r, req, time.Second) {

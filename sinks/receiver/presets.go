@@ -82,7 +82,7 @@ func gzipped(w http.ResponseWriter, _ *http.Request, req *Request) {
 	req.Acked = true
 	w.Header()["Content-Type"] = jsonHeader
 	w.Header().Set("Content-Encoding", "gzip")
-	_, _ = w.Write(gzipOf(success))
+	_, _ = w.Write(gzipOf(req.acknowledgement()))
 }
 
 func badGzip(w http.ResponseWriter, _ *http.Request, _ *Request) {

@@ -23,6 +23,7 @@ import (
 // Options of a Receiver.
 type Options struct {
 	Dialect    string           // "": sinks.DefaultDialect
+	Dialects   *sinks.Registry  // where it is looked up; nil: the built-in ones
 	SignKeys   []jobs.Secret    // any of them verifies; none: signatures are not checked
 	Tolerance  time.Duration    // a signature's time may be this far from now; 0: any
 	Clock      func() time.Time // nil: time.Now
@@ -41,7 +42,7 @@ type Behaviour func(w http.ResponseWriter, r *http.Request, req *Request)
 type Request struct {
 	At      time.Time
 	ID      string // X-Webhook-Id
-	Chatbot string // SerialNumber; smartlook's project; "" in dialects that do not say it
+	Chatbot string // such as SerialNumber, or smartlook's project; "" in dialects that do not say it
 	Type    string // or event, in dialects that have events
 	Header  http.Header
 	Body    []byte // only valid while it is answered, unless it is kept
@@ -49,13 +50,17 @@ type Request struct {
 	Err     error  // why it does not verify; then it is answered 401
 	Acked   bool   // it was answered with an acknowledgement
 
-	closed <-chan struct{} // the Receiver's
+	closed  <-chan struct{} // the Receiver's
+	success []byte          // an answer that acknowledges
 }
 
 // A Receiver is the test CRM. Its methods are safe for concurrent use.
 type Receiver struct {
 	options  Options
 	any2xx   bool            // the dialect takes any 2xx for an acknowledgement
+	success  []byte          // an answer that acknowledges
+	label    string          // the body's member that says what came
+	owner    []string        // that says whose it is: one, or one within another; none
 	verifier *sinks.Verifier // nil: signatures are not checked
 	closed   chan struct{}
 	bodies   sync.Pool
@@ -89,14 +94,15 @@ func New(o Options) (*Receiver, error) {
 	}
 	r := &Receiver{options: o, closed: make(chan struct{}), ids: map[uuid.UUID]seen{}, chatbots: map[string]*Counts{}}
 	r.bodies.New = func() any { return new(bytes.Buffer) }
-	d, ok := sinks.LookupDialect(o.Dialect)
+	d, ok := o.Dialects.Lookup(o.Dialect)
 	if !ok {
 		return nil, fmt.Errorf("no dialect is called %q", o.Dialect)
 	}
-	r.any2xx = slices.Equal(d.Ack, []string{jobs.Ack2xx})
+	r.any2xx, r.success = slices.Equal(d.Ack, []string{jobs.Ack2xx}), []byte(d.Example())
+	r.label, r.owner = d.Labels()
 	if len(o.SignKeys) > 0 {
 		var err error
-		if r.verifier, err = sinks.NewVerifier(o.Dialect, o.SignKeys, o.Tolerance); err != nil {
+		if r.verifier, err = o.Dialects.NewVerifier(o.Dialect, o.SignKeys, o.Tolerance); err != nil {
 			return nil, err
 		}
 	}
@@ -126,11 +132,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		http.Error(w, "the body could not be read", status)
 		return
 	}
-	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes(), closed: r.closed}
+	req := Request{At: r.options.Clock(), ID: hr.Header.Get(sinks.IDHeader), Header: hr.Header, Body: buf.Bytes(), closed: r.closed, success: r.success}
 	if r.options.Dialect == sinks.DefaultDialect {
 		req.Chatbot, req.Type = subject(req.Body)
 	} else {
-		req.Chatbot, req.Type = event(req.Body)
+		req.Chatbot, req.Type = r.event(req.Body)
 	}
 	id, err := uuid.Parse(req.ID)
 	if err != nil {
@@ -216,39 +222,39 @@ func subject(body []byte) (chatbot, typ string) {
 	return chatbot, typ
 }
 
-// event reads what the envelopes of the other dialects say at their outermost: type or event, and the project's id.
-func event(body []byte) (chatbot, typ string) {
+// event reads what the bodies of the other dialects say of themselves.
+func (r *Receiver) event(body []byte) (chatbot, typ string) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer decoders.Put(d)
 	d.Reset(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
-	within := "" // the outermost member that holds what is read
+	path := make([]string, 2) // the names that lead to what is read
 	for {
 		t, err := d.ReadToken()
 		if err != nil {
 			return chatbot, typ
 		}
-		if t.Kind() != '"' {
+		depth := d.StackDepth()
+		if t.Kind() != '"' || depth < 1 || depth > 2 {
 			continue
 		}
-		if kind, length := d.StackIndex(d.StackDepth()); kind != '{' || length%2 == 0 {
+		if kind, length := d.StackIndex(depth); kind != '{' || length%2 == 0 {
 			continue
 		}
-		name := t.String()
-		if d.StackDepth() == 1 {
-			within = name
+		path[depth-1] = t.String()
+		text := d.PeekKind() == '"'
+		var into *string
+		switch here := path[:depth]; {
+		case text && depth == 1 && here[0] == r.label:
+			into = &typ
+		case text && slices.Equal(here, r.owner):
+			into = &chatbot
+		case depth == 1 && len(r.owner) == 2 && here[0] == r.owner[0]:
+			continue // it lies within
 		}
-		value := d.PeekKind() == '"'
-		switch {
-		case d.StackDepth() == 1 && value && (name == "type" || name == "event"):
-			if t, err = d.ReadToken(); err == nil {
-				typ = t.String()
-			}
-		case d.StackDepth() == 2 && value && within == "project" && name == "id":
-			if t, err = d.ReadToken(); err == nil {
-				chatbot = t.String()
-			}
-		case d.StackDepth() == 1 && name != "project":
+		if into == nil {
 			err = d.SkipValue()
+		} else if t, err = d.ReadToken(); err == nil {
+			*into = t.String()
 		}
 		if err != nil {
 			return chatbot, typ

@@ -20,6 +20,7 @@ import (
 	_ "time/tzdata" // servers are not all installed with the zones
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
 )
 
 // maxFile is the most that is read of a configuration: more than ten thousand webhooks.
@@ -31,20 +32,12 @@ const (
 	systemLedger = "/var/lib/leadrelay/ledger.db"
 )
 
-// Options are the parts of the program that know more than this package does. A nil function checks nothing.
+// Options are what else a configuration is judged by. A nil function checks nothing.
 type Options struct {
-	// Dialects are the known dialects' names; nil: smarterbot alone.
-	Dialects []string
+	// Dialects are those that are known besides the file's own; nil: the built-in ones.
+	Dialects *sinks.Registry
 	// Schedule says what is wrong with a schedule in a time zone, in a line that quotes it.
 	Schedule func(spec, timezone string) error
-	// DialectAck gives the answers that a dialect accepts, as in jobs.Webhook.Ack, for webhooks without ack; nil:
-	// smarterbot's words.
-	DialectAck func(dialect string) []string
-	// DialectTypes gives those of the streams' types that a word in a webhook's types stands for; nil: the type of that
-	// name.
-	DialectTypes func(dialect, word string, streams []string) []string
-	// DialectRetryAt gives a dialect's own retry offsets, for webhooks without retry_at.
-	DialectRetryAt func(dialect string) []time.Duration
 }
 
 // Settings are what the file says, defaults filled in.
@@ -55,8 +48,9 @@ type Settings struct {
 	Timezone     string      // likewise; an IANA name
 	Immediate    bool        // likewise
 	Streams      []Stream
-	StreamsGiven bool           // false: Streams are the two defaults
-	Webhooks     []jobs.Webhook // SignKey is empty where the file gives none; State and EnteredAt are the ledger's
+	StreamsGiven bool            // false: Streams are the two defaults
+	Dialects     *sinks.Registry // all there are
+	Webhooks     []jobs.Webhook  // SignKey is empty where the file gives none; State and EnteredAt are the ledger's
 	Push         Push
 	HTTP         HTTP
 	Admin        Admin
@@ -134,9 +128,6 @@ func Parse(path string, data []byte, o Options) (*Config, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("find the folder of configuration %s: %w", path, err)
-	}
-	if len(o.Dialects) == 0 {
-		o.Dialects = []string{smarterbot}
 	}
 	root, mistakes := readTree(path, data)
 	if len(mistakes) > 0 && root == nil {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +17,7 @@ import (
 // options as the program gives them, and a second dialect.
 func options() Options {
 	return Options{
-		Dialects:       []string{"smarterbot", "standard-webhooks"},
-		Schedule:       func(spec, timezone string) error { _, err := jobs.ParseSchedule(spec, timezone); return err },
-		DialectRetryAt: func(string) []time.Duration { return []time.Duration{time.Minute, 3 * time.Minute} },
+		Schedule: func(spec, timezone string) error { _, err := jobs.ParseSchedule(spec, timezone); return err },
 	}
 }
 
@@ -206,12 +203,8 @@ retention: 1d
 // TestAcks: every form of the answer rule, as the ledger keeps it.
 func TestAcks(t *testing.T) {
 	o := options()
-	o.Dialects = append(o.Dialects, "userback")
-	o.DialectAck = func(dialect string) []string {
-		return map[string][]string{"smarterbot": {"success", "test"}, "userback": {"2xx"}}[dialect]
-	}
 	for text, want := range map[string][]string{
-		"":                                  {"success", "test"},
+		"":                                  {"success", "Success: test request received"},
 		"dialect: userback":                 {"2xx"},
 		"ack: 2xx":                          {"2xx"},
 		"ack: [2xx]":                        {"2xx"},
@@ -236,28 +229,21 @@ func TestAcks(t *testing.T) {
 
 // TestTypesOfADialect: a word in types may stand for several types.
 func TestTypesOfADialect(t *testing.T) {
-	o := options()
-	o.DialectTypes = func(dialect, word string, streams []string) []string {
-		if dialect == "standard-webhooks" && word == "all" {
-			return streams
-		}
-		return slices.DeleteFunc(slices.Clone(streams), func(typ string) bool { return typ != word })
-	}
 	const text = `source: sqlite:a
 streams: [{type: note, table: notes}, {type: comment, table: comments}]
 webhooks:
-  - {id: a, chatbot: x, url: "https://a.example/", types: [all, note], dialect: standard-webhooks}
+  - {id: a, chatbot: x, url: "https://a.example/", types: [notes, note], dialect: smartlook}
   - {id: b, chatbot: x, url: "https://a.example/", types: [note]}
 `
-	c, err := Parse("c.yaml", []byte(text), o)
+	c, err := Parse("c.yaml", []byte(text), options())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([][]string{{"comment", "note"}, {"note"}}, [][]string{c.Webhooks[0].Types, c.Webhooks[1].Types}); diff != "" {
 		t.Errorf("types (-want +got):\n%s", diff)
 	}
-	_, err = Parse("c.yaml", []byte(strings.Replace(text, "[note]", "[all]", 1)), o)
-	if err == nil || !strings.Contains(err.Error(), `there is no stream of type "all"`) {
+	_, err = Parse("c.yaml", []byte(strings.Replace(text, "[note]", "[notes]", 1)), options())
+	if err == nil || !strings.Contains(err.Error(), `there is no stream of type "notes"`) {
 		t.Errorf("another dialect's word: %v", err)
 	}
 }

@@ -192,12 +192,15 @@ func (v value) fields(kind string) (fields, bool) {
 			continue
 		}
 		text := "unknown key"
-		if len(v.d.mistakes) > maxMistakes { // not shown: spare the search
-		} else if place := elsewhere(e.name, kind); place != "" {
-			text += "; it belongs to " + place
-		} else if meant := near(e.name, schema[kind]); meant != "" {
-			text += "; did you mean " + meant + "?"
-			guesses = append(guesses, entry{name: meant, value: e.value})
+		if len(v.d.mistakes) <= maxMistakes { // else it is not shown: spare the search
+			place, meant := elsewhere(e.name, kind), near(e.name, schema[kind])
+			switch {
+			case place != "" && (meant == "" || !strings.HasPrefix(kind, inDialect)):
+				text += "; it belongs to " + place
+			case meant != "":
+				text += "; did you mean " + meant + "?"
+				guesses = append(guesses, entry{name: meant, value: e.value})
+			}
 		}
 		e.key.fail("%s", text)
 	}

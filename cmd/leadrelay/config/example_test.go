@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/leadrelay/leadrelay/sinks"
 )
 
 const examplePath = "../../../config.example.yaml"
@@ -42,16 +44,20 @@ func TestExampleHasEveryKey(t *testing.T) {
 		sections[strings.TrimSuffix(string(text[at[0]:at[1]]), ":")] = string(text[at[0]:end])
 	}
 	for place, keys := range schema {
-		name, _, _ := strings.Cut(place, "[")
+		name, _, _ := strings.Cut(strings.Replace(place, "[", ".", 1), ".")
 		for _, key := range keys {
 			pattern := `(?m)^[ #-]*` + key + `:`
 			if place == "" {
 				pattern = `(?m)^` + key + `:`
 			}
+			section := sections[name]
+			if name == "dialects" { // shown in a comment above the key
+				section, pattern = string(text), `(?m)^#   .*[ {]`+key+`:`
+			}
 			if place == "streams[].fields.*" {
 				pattern = `\{` + key + `:`
 			}
-			if !regexp.MustCompile(pattern).MatchString(sections[name]) {
+			if !regexp.MustCompile(pattern).MatchString(section) {
 				t.Errorf("%s has no %s", place, key)
 			}
 		}
@@ -86,6 +92,26 @@ admin: {listen: 127.0.0.1:8787}
 	uri.Column, uri.Const = "", "www.example.com"
 	if diff := cmp.Diff(least, whole, plain, emptyIsNil); diff != "" {
 		t.Errorf("defaults (-without +example):\n%s", diff)
+	}
+}
+
+// TestExampleDialects: the dialects that the example shows in comments are good ones.
+func TestExampleDialects(t *testing.T) {
+	text := readExample(t)
+	begin, end := strings.Index(text, "#   acme:"), strings.Index(text, "dialects: {}")
+	if begin < 0 || end < begin {
+		t.Fatal("the example shows no dialects")
+	}
+	shown := "dialects:\n"
+	for line := range strings.Lines(text[begin:end]) {
+		if inner, ok := strings.CutPrefix(line, "#   "); ok {
+			shown += "  " + inner
+		}
+	}
+	c := mustParse(t, "/etc/leadrelay/config.yaml", text[:end]+shown+text[end+len("dialects: {}"):])
+	builtIn := len(sinks.Dialects())
+	if got := len(c.Dialects.Names()); got != builtIn+2 {
+		t.Errorf("there are %d dialects, want two besides the %d built-in ones", got, builtIn)
 	}
 }
 

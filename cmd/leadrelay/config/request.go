@@ -10,9 +10,6 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// defaultAck are the words that smarterbot's page names.
-var defaultAck = []string{"success", "Success: test request received"}
-
 func (v value) url(allowHTTP bool) jobs.Secret {
 	const wanted = "https://HOST/PATH"
 	s, settled := v.word(wanted)
@@ -54,13 +51,10 @@ func (v value) signKey() jobs.Secret {
 	return jobs.Secret(s)
 }
 
-// ack are the answers that acknowledge a record, as jobs.Webhook.Ack has them.
-func (v value) ack(dialect string) []string {
+// ack are the answers that acknowledge a record, as jobs.Webhook.Ack has them; otherwise where they are left out.
+func (v value) ack(otherwise []string) []string {
 	if !v.given() {
-		if v.d.opts.DialectAck == nil {
-			return slices.Clone(defaultAck)
-		}
-		return slices.Clone(v.d.opts.DialectAck(dialect))
+		return slices.Clone(otherwise)
 	}
 	const wanted = "a list of accepted words, such as [success], or 2xx, gohighlevel, {path: result.ok, equals: [true]}"
 	switch v.n.kind {

@@ -9,7 +9,7 @@ import (
 var schema = map[string][]string{
 	"": {
 		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "push", "http", "admin",
-		"secrets_key_file", "give_up_after", "retention",
+		"secrets_key_file", "give_up_after", "retention", "dialects",
 	},
 	"streams[]": {
 		"type", "table", "query", "id", "chatbot", "created", "updated", "deleted", "created_zone", "fields", "where", "settle", "cursor",
@@ -21,16 +21,31 @@ var schema = map[string][]string{
 		"headers", "from", "description",
 	},
 	"webhooks[].ack": {"path", "equals", "prefix"},
-	"push":           {"workers", "per_webhook"},
-	"http":           {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
-	"admin":          {"listen", "token_file"},
+	"dialects.*": {
+		"extends", "body", "time", "times", "names", "content_type", "user_agent", "headers", "signature", "key", "ack",
+		"retry_at", "one_round",
+	},
+	"dialects.*.body.*":        {"field", "copy", "text", "integer", "object", "const", "always", "chatbot"},
+	"dialects.*.names":         {"types", "verbs", "new", "actions", "groups", "event"},
+	"dialects.*.names.actions": {"create", "update", "remove"},
+	"dialects.*.signature":     {"form", "header", "prefix"},
+	"dialects.*.key":           {"use", "form", "prefix"},
+	"push":                     {"workers", "per_webhook"},
+	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
+	"admin":                    {"listen", "token_file"},
 }
+
+// What holds a dialect, and the parts of one, whose keys are common words.
+const (
+	aDialect  = "dialects.*"
+	inDialect = "dialects.*."
+)
 
 // elsewhere says where a key that is unknown in one mapping is known, "" where nowhere.
 func elsewhere(key, here string) string {
 	var places []string
 	for place, keys := range schema {
-		if place == here || !slices.Contains(keys, key) {
+		if place == here || !slices.Contains(keys, key) || strings.HasPrefix(place, inDialect) && !strings.HasPrefix(here, aDialect) {
 			continue
 		}
 		if place == "" {

@@ -37,6 +37,8 @@ func (d *decoder) settings(root *node) Settings {
 		SecretsKeyFile: f.at("secrets_key_file").file(),
 		GiveUpAfter:    f.at("give_up_after").duration(7*day, time.Second, longest),
 		Retention:      f.at("retention").duration(90*day, time.Second, longest),
+
+		Dialects: d.dialects(f.at("dialects")),
 	}
 	d.databases(&s, f)
 	s.Timezone = f.at("timezone").timezone(defaultTimezone)

@@ -334,23 +334,24 @@ func isSmarterbot(field string) bool {
 var ours = map[string]string{"SerialNumber": "chatbot", "Type": "type", "CreateTime": "created"}
 
 // fieldNames looks for mistyped fields: smarterbot has a fixed set, so where all webhooks that want a stream speak it
-// another name would never be sent. Where none of the file's wants it, it is for webhooks that are entered elsewhere.
+// another name would never be sent. Of a stream that no webhook of the file wants nothing is known, nor of one in a file
+// with dialects of its own: webhooks beside the file may speak others.
 func (d *decoder) fieldNames(s *Settings, streams []streamed) {
 	known := make([]string, len(fieldsOf))
 	for i, f := range fieldsOf {
 		known[i] = f.Name
 	}
 	for i, stream := range streams {
-		if i >= len(s.Streams) {
+		if i >= len(s.Streams) || s.Dialects != d.opts.Dialects {
 			continue
 		}
-		wanted, fixed := false, true
-		for j := range s.Webhooks {
-			if w := &s.Webhooks[j]; w.WantsType(s.Streams[i].Type) {
-				wanted, fixed = true, fixed && w.Dialect == smarterbot
+		wanted, others := false, false
+		for _, w := range s.Webhooks {
+			if w.WantsType(s.Streams[i].Type) {
+				wanted, others = true, others || w.Dialect != smarterbot
 			}
 		}
-		if !wanted || !fixed {
+		if !wanted || others {
 			continue
 		}
 		for _, e := range stream.names {

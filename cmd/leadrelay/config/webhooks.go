@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
 )
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -87,13 +88,17 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 		w.URL = at.url(s.HTTP.AllowHTTP)
 	}
 	w.SignKey = f.at("sign_key").hidden().signKey()
-	w.Dialect, _ = f.at("dialect").oneOf(d.opts.Dialects, smarterbot, "dialect")
-	w.Types = f.at("types").types(known, w.Dialect)
+	w.Dialect, _ = f.at("dialect").oneOf(s.Dialects.Names(), sinks.DefaultDialect, "dialect")
+	dialect, ok := s.Dialects.Lookup(w.Dialect)
+	if !ok { // is reported
+		dialect, _ = s.Dialects.Lookup(sinks.DefaultDialect)
+	}
+	w.Types = f.at("types").types(known, dialect)
 	w.Timezone = f.at("timezone").timezone(s.Timezone)
 	w.Schedule = f.at("schedule").schedule(s.Schedule, w.Timezone)
 	w.Immediate = f.at("immediate").bool(s.Immediate)
-	w.RetryAt = f.at("retry_at").retryAt(w.Dialect)
-	w.Ack = f.at("ack").ack(w.Dialect)
+	w.RetryAt = f.at("retry_at").retryAt(dialect.RetryAt)
+	w.Ack = f.at("ack").ack(dialect.Ack)
 	w.Headers = f.at("headers").hidden().headers()
 	w.From = f.at("from").from()
 	w.Description, _ = f.at("description").text("a text")
@@ -136,7 +141,7 @@ func defaultID(chatbots []string) string {
 	return "chatbots-" + hex.EncodeToString(sum[:6])
 }
 
-func (v value) types(known types, dialect string) []string {
+func (v value) types(known types, dialect *sinks.Dialect) []string {
 	if !v.given() {
 		return nil
 	}
@@ -147,7 +152,7 @@ func (v value) types(known types, dialect string) []string {
 	}
 	var all []string
 	for _, one := range items {
-		meant := v.d.typesOf(dialect, one.word, known.names)
+		meant := dialect.Types(one.word, known.names)
 		if !one.settled || !known.known || len(meant) == 0 {
 			meant = []string{one.word}
 		}
@@ -165,24 +170,10 @@ func (v value) types(known types, dialect string) []string {
 	return slices.Compact(all)
 }
 
-// typesOf are the streams' types that a word stands for in a dialect.
-func (d *decoder) typesOf(dialect, word string, streams []string) []string {
-	if d.opts.DialectTypes != nil {
-		return d.opts.DialectTypes(dialect, word, streams)
-	}
-	if slices.Contains(streams, word) {
-		return []string{word}
-	}
-	return nil
-}
-
-// retryAt are the offsets of retries from the first failure.
-func (v value) retryAt(dialect string) []time.Duration {
+// retryAt are the offsets of retries from the first failure; otherwise where they are left out.
+func (v value) retryAt(otherwise []time.Duration) []time.Duration {
 	if !v.given() {
-		if v.d.opts.DialectRetryAt == nil {
-			return nil
-		}
-		return slices.Clone(v.d.opts.DialectRetryAt(dialect))
+		return slices.Clone(otherwise)
 	}
 	const most = 100
 	entries, ok := v.list("a list of durations, such as [1m, 3m], or [] for no retries")
