@@ -44,6 +44,7 @@ type webhookDetail struct {
 	Chatbot     any               `json:"chatbot"`
 	URL         string            `json:"url"`
 	SignKey     string            `json:"sign_key,omitempty"`
+	SignKeyOf   string            `json:"sign_key_of,omitempty"` // whose key it is, where it is another webhook's
 	Types       []string          `json:"types"` // empty: all
 	Dialect     string            `json:"dialect"`
 	Schedule    string            `json:"schedule"`
@@ -61,7 +62,7 @@ type webhookDetail struct {
 
 func detail(w *jobs.Webhook, reveal bool) webhookDetail {
 	d := webhookDetail{
-		ID: w.ID, Chatbot: oneOrList(w.Chatbots), URL: jobs.MaskedURL(w.URL), Types: append([]string{}, w.Types...), Dialect: w.Dialect,
+		ID: w.ID, Chatbot: oneOrList(w.Chatbots), URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: append([]string{}, w.Types...), Dialect: w.Dialect,
 		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: append([]string{}, w.Ack...),
 		From: w.From, Description: w.Description, State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
 	}
@@ -146,6 +147,9 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 		line("sign_key", d.SignKey)
 	} else {
 		line("sign_key", jobs.Secret("").String()+" (--reveal prints it)")
+	}
+	if d.SignKeyOf != "" {
+		line("sign_key_of", d.SignKeyOf)
 	}
 	line("types", listed(d.Types, "all"))
 	line("dialect", d.Dialect)

@@ -75,12 +75,12 @@ func (a *app) printKey(w jobs.Webhook) error {
 }
 
 func (p *parts) registrar() jobs.Registrar {
-	return jobs.Registrar{Ledger: p.ledger, Sources: p.streams, NewKey: sinks.NewKey, Signs: signs}
+	return jobs.Registrar{Ledger: p.ledger, Sources: p.streams, NewKey: sinks.NewKey, Signs: signs, Fits: fits}
 }
 
 // registrarError makes usage errors of what the user asked wrongly.
 func registrarError(err error) error {
-	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned} {
+	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned, jobs.ErrSignKeyOf} {
 		if errors.Is(err, usage) {
 			return &exitError{code: exitUsage, err: err}
 		}
@@ -196,7 +196,7 @@ so that the CRM may change over at any moment. --now: without overlap, for a key
 			if now {
 				how.Overlap = 0
 			}
-			w, err := jobs.Registrar{Ledger: l, NewKey: sinks.NewKey}.Rotate(cmd.Context(), args[0], how)
+			w, err := jobs.Registrar{Ledger: l, NewKey: sinks.NewKey, Fits: fits}.Rotate(cmd.Context(), args[0], how)
 			if err != nil {
 				return &exitError{code: exitUsage, err: registrarError(err)}
 			}

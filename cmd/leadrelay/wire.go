@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -51,6 +52,10 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
 		}
+	}
+	wrong := checkSharedKeys(resolved.Webhooks)
+	for _, i := range slices.Sorted(maps.Keys(wrong)) {
+		mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key_of: %w", path, i, wrong[i]))
 	}
 	if len(mistakes) > 0 {
 		return nil, &exitError{code: exitUsage, err: errors.Join(mistakes...)}
@@ -107,6 +112,32 @@ func checkKey(w jobs.Webhook) error {
 		return nil
 	}
 	return sinks.CheckKey(w.Dialect, w.SignKey)
+}
+
+// checkSharedKeys says, by their index, which webhooks cannot sign with the key of the other that they name. Others that
+// are not among them are in the ledger, if anywhere.
+func checkSharedKeys(webhooks []jobs.Webhook) map[int]error {
+	byID := map[string]*jobs.Webhook{}
+	for i := range webhooks {
+		byID[webhooks[i].ID] = &webhooks[i]
+	}
+	wrong := map[int]error{}
+	for i, w := range webhooks {
+		owner := byID[w.SignKeyOf]
+		if w.SignKeyOf == "" || owner == nil {
+			continue
+		}
+		key := owner.SignKey
+		if key == "" && signs(owner.Dialect) {
+			key = sinks.NewKey(owner.Dialect) // as the one that it will be given
+		}
+		if key == "" {
+			wrong[i] = fmt.Errorf("names %s, which has no key: its dialect, %s, needs none; give it a sign_key", owner.ID, owner.Dialect)
+		} else if err := sinks.CheckKey(w.Dialect, key); err != nil {
+			wrong[i] = fmt.Errorf("the key of %s: %w", owner.ID, err)
+		}
+	}
+	return wrong
 }
 
 // parts are what a configuration is made of, opened.
@@ -206,6 +237,9 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 		}.Run(ctx)
 		return err
 	})
+	if errors.Is(err, jobs.ErrSignKeyOf) {
+		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", p.config.Path, err)}
+	}
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 var (
 	sqlGeneration = sqlText(`select generation from registry`)
 	sqlWebhooks   = sqlText(`
-		select id, chatbots, url, sign_key, old_key, old_key_until, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
+		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 	sqlSubscriptions = sqlText(`
@@ -26,12 +26,12 @@ var (
 	sqlStates         = sqlText(`
 		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
 	sqlPutWebhook = sqlText(`
-		insert into webhooks (id, chatbots, url, sign_key, old_key, old_key_until, headers, types, dialect, schedule,
+		insert into webhooks (id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, dialect, schedule,
 			timezone, immediate, retry_at, ack, from_start, description, key_made, origin, state, state_reason,
 			entered_at, state_at, stopped_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
 		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
-			old_key = excluded.old_key, old_key_until = excluded.old_key_until,
+			sign_key_of = excluded.sign_key_of, old_key = excluded.old_key, old_key_until = excluded.old_key_until,
 			headers = excluded.headers, types = excluded.types, dialect = excluded.dialect,
 			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
 			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
@@ -61,7 +61,7 @@ var (
 		where webhook = $1 and state = 'pending' and not in_round and next_at > $2`)
 )
 
-// Webhooks returns all webhooks and subscriptions, at one generation.
+// Webhooks returns all webhooks and subscriptions, at one generation. Webhooks that sign with another's keys have them.
 func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 	var r jobs.Registered
 	err := l.view("read the webhooks", func(t *tx) error {
@@ -90,6 +90,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 				return err
 			}
 			if after == r.Generation { // else they were changed between the statements
+				jobs.ShareKeys(r.Webhooks)
 				return nil
 			}
 		}
@@ -101,7 +102,7 @@ func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var w jobs.Webhook
 	var s sealed
 	var retryAt []string
-	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &s.oldKey, instant{&w.OldKeyUntil},
+	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &w.SignKeyOf, &s.oldKey, instant{&w.OldKeyUntil},
 		&s.headers, list{&w.Types}, &w.Dialect, &w.Schedule, &w.Timezone,
 		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
 		instant{&w.EnteredAt})
@@ -195,8 +196,12 @@ func (t *tx) nextGeneration(ctx context.Context, c jobs.Change) error {
 	return err
 }
 
-func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) error {
-	s, err := t.l.keys.sealWebhook(w)
+func (t *tx) putWebhook(ctx context.Context, put *jobs.Webhook, before standing) error {
+	w := *put
+	if w.SignKeyOf != "" {
+		w.SignKey, w.OldKey, w.OldKeyUntil = "", "", time.Time{} // the other's, and kept there
+	}
+	s, err := t.l.keys.sealWebhook(&w)
 	if err != nil {
 		return err
 	}
@@ -220,7 +225,7 @@ func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) e
 	if enteredAt.IsZero() {
 		enteredAt = t.now
 	}
-	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, s.oldKey, w.OldKeyUntil,
+	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, w.SignKeyOf, s.oldKey, w.OldKeyUntil,
 		s.headers, list{&w.Types}, w.Dialect, w.Schedule,
 		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
 		w.StateReason, enteredAt, stateAt, stoppedAt)

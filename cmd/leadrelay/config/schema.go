@@ -17,7 +17,7 @@ var schema = map[string][]string{
 	},
 	"streams[].fields.*": {"const"},
 	"webhooks[]": {
-		"id", "chatbot", "url", "sign_key", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
+		"id", "chatbot", "url", "sign_key", "sign_key_of", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
 		"headers", "from", "description",
 	},
 	"webhooks[].ack": {"path", "equals", "prefix"},

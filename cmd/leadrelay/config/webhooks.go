@@ -42,6 +42,27 @@ func (d *decoder) webhooks(s *Settings, v value, streams []streamed) {
 		}
 		first[w.ID] = e.path
 	}
+	sharedKeys(s.Webhooks, entries)
+}
+
+// sharedKeys finds webhooks that cannot sign with the key that they name. One that is not in the file may be in the
+// ledger.
+func sharedKeys(webhooks []jobs.Webhook, entries []value) {
+	named := map[string]string{}
+	for i := range webhooks {
+		named[webhooks[i].ID] = webhooks[i].SignKeyOf
+	}
+	for i, w := range webhooks {
+		if w.SignKeyOf == "" || entries[i].n.kind != mapping {
+			continue
+		}
+		switch of := named[w.SignKeyOf]; {
+		case w.SignKeyOf == w.ID:
+			entries[i].at("sign_key_of").fail("names the webhook itself; leave the key out")
+		case of != "":
+			entries[i].at("sign_key_of").fail("names a webhook that signs with another's key itself; name %s", quote(of))
+		}
+	}
 }
 
 // types are what there are streams of.
@@ -87,6 +108,7 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 		w.URL = at.url(s.HTTP.AllowHTTP)
 	}
 	w.SignKey = f.at("sign_key").hidden().signKey()
+	w.SignKeyOf = f.at("sign_key_of").signKeyOf(f.at("sign_key"))
 	w.Dialect, _ = f.at("dialect").oneOf(d.opts.Dialects, smarterbot, "dialect")
 	w.Types = f.at("types").types(known, w.Dialect)
 	w.Timezone = f.at("timezone").timezone(s.Timezone)

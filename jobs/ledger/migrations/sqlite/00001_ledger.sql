@@ -14,6 +14,7 @@ create table webhooks (
 	chatbots     text not null, -- JSON, as are types, retry_at, ack
 	url          blob not null, -- with sign_key and headers: what is sealed
 	sign_key     blob not null,
+	sign_key_of  text not null, -- the webhook whose keys sign instead; its own are empty then
 	old_key      blob not null, -- signs too, until old_key_until
 	old_key_until integer,
 	headers      blob not null,
