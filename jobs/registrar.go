@@ -40,7 +40,9 @@ func provisioned(w *Webhook) error {
 
 type provisionedByRow struct{}
 
-func (provisionedByRow) Error() string        { return "it is a row of webhook_source's table: change it there" }
+func (provisionedByRow) Error() string {
+	return "it is a row of webhook_source's table: change it there"
+}
 func (provisionedByRow) Is(target error) bool { return target == ErrProvisioned }
 
 // Add enters a webhook, with a key made for it where it names none; one with SignKeyOf is returned with the key that it

@@ -15,7 +15,9 @@ type keySharingError string
 func (e keySharingError) Error() string        { return string(e) }
 func (e keySharingError) Is(target error) bool { return target == ErrSignKeyOf }
 
-func keySharing(format string, args ...any) error { return keySharingError(fmt.Sprintf(format, args...)) }
+func keySharing(format string, args ...any) error {
+	return keySharingError(fmt.Sprintf(format, args...))
+}
 
 // ShareKeys gives each webhook that signs with another's keys those keys as they are now: new, old, and until when.
 // One whose other is not there has none, and is refused by what signs.

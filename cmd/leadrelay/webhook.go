@@ -45,7 +45,7 @@ type webhookDetail struct {
 	URL         string            `json:"url"`
 	SignKey     string            `json:"sign_key,omitempty"`
 	SignKeyOf   string            `json:"sign_key_of,omitempty"` // whose key it is, where it is another webhook's
-	Types       []string          `json:"types"` // empty: all
+	Types       []string          `json:"types"`                 // empty: all
 	Dialect     string            `json:"dialect"`
 	Schedule    string            `json:"schedule"`
 	Timezone    string            `json:"timezone"`

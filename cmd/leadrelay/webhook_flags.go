@@ -16,7 +16,7 @@ import (
 // webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
 // configuration's own decoder, so a webhook may be written here just as it may be there.
 type webhookFlags struct {
-	chatbots, types, retryAt, ack, headers                              []string
+	chatbots, types, retryAt, ack, headers                                     []string
 	url, dialect, schedule, timezone, immediate, from, key, keyOf, description string
 }
 
