@@ -39,6 +39,8 @@ type engine interface {
 	param(n int) string
 	output(expr string) string
 	text(expr string) string
+	// json is a column of a type as a JSON text; one that is text already is taken to be one.
+	json(column, typ string) string
 	// oneOf says that expr, as text, is one of a list, which is parameter n and what arg gives.
 	oneOf(expr string, n int, list []string) (condition string, args []any)
 	// issued is the last id that the stream's sequence gave out, and its increment; ok is false where there is none

@@ -75,6 +75,14 @@ func (p *postgres) param(n int) string        { return "$" + strconv.Itoa(n) }
 func (p *postgres) output(expr string) string { return expr }
 func (p *postgres) text(expr string) string   { return expr + "::text" }
 
+func (p *postgres) json(column, typ string) string {
+	switch typ {
+	case "json", "jsonb", "text", "varchar", "bpchar", "name", "unknown":
+		return column
+	}
+	return "to_json(" + column + ")" // an array, a number, a time
+}
+
 func (p *postgres) oneOf(expr string, n int, list []string) (string, []any) {
 	return expr + "::text = any(" + p.param(n) + "::text[])", []any{pq.StringArray(list)}
 }
@@ -132,7 +140,7 @@ func (p *postgres) inspect(ctx context.Context, q querier, cfg *Config) (*shape,
 	sh := &shape{types: map[string]string{}}
 	if cfg.Query != "" {
 		sh.from = "(" + cfg.Query + "\n) as leadrelay_stream"
-		if err := columnsOf(ctx, q, sh); err != nil {
+		if err := columnsOf(ctx, q, p, sh); err != nil {
 			return nil, fmt.Errorf("its query fails: %w", masked(err))
 		}
 	} else if err := p.inspectTable(ctx, q, cfg, sh); err != nil {
@@ -208,24 +216,18 @@ func (p *postgres) inspectTable(ctx context.Context, q querier, cfg *Config, sh 
 }
 
 // columnsOf asks the database for the columns of a query.
-func columnsOf(ctx context.Context, q querier, sh *shape) error {
-	rows, err := q.QueryContext(ctx, "select * from "+sh.from+" limit 0")
+func columnsOf(ctx context.Context, q querier, eng engine, sh *shape) error {
+	names, types, err := outputs(ctx, q, eng, sh.from)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	types, err := rows.ColumnTypes()
-	if err != nil {
-		return err
-	}
-	for _, t := range types {
-		name := t.Name()
+	for i, name := range names {
 		if sh.folds {
 			name = strings.ToLower(name)
 		}
-		sh.types[name] = strings.ToLower(t.DatabaseTypeName())
+		sh.types[name] = types[i]
 	}
-	return rows.Err()
+	return nil
 }
 
 // issued reads the sequence as it stands: sequences know no snapshots.

@@ -136,6 +136,11 @@ func (s *sqlite) param(n int) string { return "?" + strconv.Itoa(n) }
 func (s *sqlite) output(expr string) string { return "+" + expr }
 func (s *sqlite) text(expr string) string   { return expr }
 
+// json reads a blob as SQLite's own JSONB where it is that.
+func (s *sqlite) json(column, _ string) string {
+	return fmt.Sprintf("case when typeof(%[1]s) <> 'blob' then %[1]s when json_valid(%[1]s, 8) then json(%[1]s) else cast(%[1]s as text) end", column)
+}
+
 func (s *sqlite) oneOf(expr string, n int, list []string) (string, []any) {
 	return "cast(" + expr + " as text) in (select value from json_each(" + s.param(n) + "))", []any{jsonText(list)}
 }
@@ -178,7 +183,7 @@ func (s *sqlite) inspect(ctx context.Context, q querier, cfg *Config) (*shape, e
 	sh := &shape{types: map[string]string{}, folds: true, key: pq.QuoteIdentifier(cfg.ID)}
 	if cfg.Query != "" {
 		sh.from = "(" + cfg.Query + "\n) as leadrelay_stream"
-		if err := columnsOf(ctx, q, sh); err != nil {
+		if err := columnsOf(ctx, q, s, sh); err != nil {
 			return nil, fmt.Errorf("its query fails: %w", err)
 		}
 		return sh, nil
