@@ -87,7 +87,7 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 		if was == nil || !sameWebhook(*was, *w) {
 			change.Put = append(change.Put, *w)
 		}
-		if was != nil && (was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate) {
+		if was != nil && pulls(was, w) {
 			if err := p.pull(&change, w); err != nil {
 				return did, err
 			}
@@ -194,6 +194,26 @@ func (p Provisioning) settle(all []Webhook, known map[string]*Webhook, did *Prov
 	return desired, nil
 }
 
+// Refusals says which rows Run would refuse, by their ids, where the ledger's webhooks are these; those among them that
+// are not in it yet count as if they were.
+func (p Provisioning) Refusals(all []Webhook) map[string]error {
+	known := make(map[string]*Webhook, len(all))
+	set := make([]Webhook, 0, len(all))
+	for _, w := range all {
+		if known[w.ID] != nil { // twice: as it is and as it is to be
+			continue
+		}
+		if w.SignKey == "" && w.SignKeyOf == "" && p.Signs(w.Dialect) {
+			w.SignKey = p.NewKey(w.Dialect)
+		}
+		set = append(set, w)
+		known[w.ID] = &w
+	}
+	var did Provisioned
+	_, _ = p.settle(set, known, &did) // refuses row by row
+	return did.Refused
+}
+
 // keyring is all webhooks as they are to be.
 func (p Provisioning) keyring(all, desired []Webhook) *keyring {
 	is := make(map[string]bool, len(desired))
@@ -219,7 +239,9 @@ func (p Provisioning) settleIdentity(w *Webhook, was *Webhook) {
 		if w.KeyMade {
 			w.SignKey = p.NewKey(w.Dialect)
 		}
-		w.EnteredAt = p.Ledger.Now()
+		if p.Ledger != nil {
+			w.EnteredAt = p.Ledger.Now()
+		}
 		return
 	}
 	own := was.SignKeyOf == "" // else the key there is another's
@@ -258,7 +280,14 @@ func (p Provisioning) tell(w, was *Webhook, did *Provisioned) {
 	}
 }
 
-// pull lets records that wait for a fire of the old schedule wait for the next fire of the new one.
+// pulls reports whether a change lets waiting records go earlier: another schedule, or the return of a webhook whose
+// records wait for none.
+func pulls(was, w *Webhook) bool {
+	return was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate ||
+		w.Immediate && was.State == Disabled && w.State == Active
+}
+
+// pull lets records that wait for a fire of the old schedule wait for the next fire of the new one, or go at once.
 func (p Provisioning) pull(change *Change, w *Webhook) error {
 	now := p.Ledger.Now()
 	if w.Immediate {

@@ -217,7 +217,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		}
 		change.Put = []Webhook{w}
 		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
-		if was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate {
+		if pulls(&was, &w) {
 			if err := provisioning.pull(&change, &w); err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,8 @@ type checkup struct {
 	app      *app
 	config   *config.Resolved
 	findings []finding
+	known    []jobs.Webhook // the ledger's
+	webhooks []jobs.Webhook // the configuration's, and webhook_source's that are right
 }
 
 func (c *checkup) say(level, format string, args ...any) {
@@ -101,6 +104,11 @@ func (c *checkup) ledger(ctx context.Context) {
 		c.say(sources.LevelError, "ledger: %v", err)
 	default:
 		c.say("ok", "ledger: opened")
+		if set, err := l.Webhooks(ctx); err != nil {
+			c.say(sources.LevelError, "ledger: %v", err)
+		} else {
+			c.known = set.Webhooks
+		}
 		if err := l.Close(); err != nil {
 			c.say(sources.LevelError, "ledger: %v", err)
 		}
@@ -120,6 +128,7 @@ func (c *checkup) source(ctx context.Context) {
 		return
 	}
 	defer sink.Close()
+	c.webhookSource(ctx, db)
 	missing := 0
 	for _, s := range c.config.Streams {
 		stream, err := db.Stream(ctx, streamConfig(s))
@@ -143,6 +152,65 @@ func (c *checkup) source(ctx context.Context) {
 	}
 }
 
+// webhookSource asks for the platform's own webhooks and says what is wrong with each.
+func (c *checkup) webhookSource(ctx context.Context, db *sources.Database) {
+	c.webhooks = c.config.Webhooks
+	if c.config.Rows == nil {
+		return
+	}
+	rows, err := (&parts{config: c.config, tables: db}).queryRows(ctx, newRowReader(c.config))
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			c.say(sources.LevelError, "webhook_source: %s", strings.TrimPrefix(line, "webhook_source: "))
+		}
+		return
+	}
+	right, wrong := c.rightRows(rows)
+	for i, line := range wrong {
+		if i == 100 {
+			c.say(sources.LevelError, "webhook_source: and %d more rows are wrong", len(wrong)-i)
+			break
+		}
+		c.say(sources.LevelError, "webhook_source: %s", line)
+	}
+	c.webhooks = append(slices.Clone(c.config.Webhooks), right...)
+	switch {
+	case len(rows) == 0:
+		c.say(sources.LevelWarn, "webhook_source: the query gives no rows")
+	default:
+		c.say("ok", "webhook_source: %s, %d of them wrong", countOf(len(rows), "row"), len(rows)-len(right))
+	}
+}
+
+// rightRows are the webhooks of rows that a look would enter, and what is wrong with the others, a line each.
+func (c *checkup) rightRows(rows []webhookRow) (right []jobs.Webhook, wrong []string) {
+	provisioning := jobs.Provisioning{Origin: jobs.RowsOf(c.config.Path), Rows: true, NewKey: sinks.NewKey, Signs: signs, Fits: fits}
+	lines := map[string]error{}
+	for i := range rows {
+		if rows[i].err == nil {
+			provisioning.Desired = append(provisioning.Desired, rows[i].webhook)
+		} else if rows[i].id == "" {
+			wrong = append(wrong, "a row: "+oneLine(rows[i].err))
+		} else {
+			lines[rows[i].id] = rows[i].err
+		}
+	}
+	// The configuration's own webhooks come into the ledger first.
+	refused := provisioning.Refusals(append(slices.Clone(c.known), c.config.Webhooks...))
+	for id, err := range refused {
+		lines[id] = err
+	}
+	for _, w := range provisioning.Desired {
+		if refused[w.ID] == nil {
+			right = append(right, w)
+		}
+	}
+	for _, id := range sortedKeys(lines) {
+		wrong = append(wrong, "row "+id+": "+oneLine(lines[id]))
+	}
+	return right, wrong
+}
+
 // rows tries to encode a stream's latest rows for each webhook that wants them.
 func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.HTTP) {
 	records, err := stream.Latest(ctx, checkRows)
@@ -153,8 +221,8 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 	wanted, bad := 0, 0
 	for i := range records {
 		rec := &records[i]
-		for j := range c.config.Webhooks {
-			w := &c.config.Webhooks[j]
+		for j := range c.webhooks {
+			w := &c.webhooks[j]
 			if !w.Wants(rec.Chatbot, rec.Type) {
 				continue
 			}

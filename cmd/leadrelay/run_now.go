@@ -82,6 +82,9 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if err := p.provision(ctx, a, runPatience); err != nil {
 		return err
 	}
+	if err := p.webhookSource(a).first(ctx, runPatience); err != nil {
+		return err
+	}
 	show, shown := a.runProgress()
 	run, err := p.runner(a, runPatience).RunNow(ctx, o.scope, o.noWait, show)
 	shown()

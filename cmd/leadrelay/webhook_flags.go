@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -143,33 +142,16 @@ func readHeaders(given []string) (map[string]string, error) {
 
 // webhookOf reads a document of one webhook as the configuration c would hold it.
 func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
-	streams := []any{}
-	for _, s := range c.Streams {
-		streams = append(streams, map[string]any{"type": s.Type, "table": "any"})
-	}
-	text, err := json.Marshal(map[string]any{
-		"streams": streams, "source": "sqlite:/nowhere", "schedule": c.Schedule, "timezone": c.Timezone, "immediate": c.Immediate,
-		"http": map[string]any{"allow_http": c.HTTP.AllowHTTP}, "webhooks": []any{doc},
-	})
-	if err != nil {
-		return jobs.Webhook{}, err
-	}
-	// JSON is YAML, but what a configuration expands is here what it is.
-	text = []byte(strings.ReplaceAll(string(text), "${", "$${"))
-	parsed, err := config.Parse("webhook", text, configOptions())
-	if err == nil {
-		var resolved *config.Resolved
-		if resolved, err = parsed.Resolve(environment()); err == nil {
-			return resolved.Webhooks[0], nil
-		}
-	}
-	var mistakes config.Mistakes
-	if !errors.As(err, &mistakes) {
-		return jobs.Webhook{}, &exitError{code: exitUsage, err: err}
-	}
+	w, mistakes := c.ReadWebhook(doc, configOptions())
 	var lines []error
 	for _, m := range mistakes {
-		lines = append(lines, fmt.Errorf("%s: %s", strings.TrimPrefix(strings.TrimPrefix(m.Path, "webhooks[0]"), "."), m.Text))
+		lines = append(lines, fmt.Errorf("%s: %s", m.Path, m.Text))
+	}
+	if lines == nil {
+		lines = checkWebhook(w, c.HTTP.AllowHTTP)
+	}
+	if lines == nil {
+		return w, nil
 	}
 	return jobs.Webhook{}, &exitError{code: exitUsage, err: errors.Join(lines...)}
 }

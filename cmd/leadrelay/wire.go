@@ -43,14 +43,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	}
 	var mistakes []error
 	for i, w := range resolved.Webhooks {
-		if _, err := sinks.ParseURL(w.URL, resolved.HTTP.AllowHTTP); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].url: %w", path, i, err))
-		}
-		if err := checkKey(w); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key: %w", path, i, err))
-		}
-		if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].headers: %w", path, i, err))
+		for _, err := range checkWebhook(w, resolved.HTTP.AllowHTTP) {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%w", path, i, err))
 		}
 	}
 	wrong := checkSharedKeys(resolved.Webhooks)
@@ -61,6 +55,20 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		return nil, &exitError{code: exitUsage, err: errors.Join(mistakes...)}
 	}
 	return resolved, nil
+}
+
+// checkWebhook finds what a configuration cannot know of a webhook; each error begins with the key.
+func checkWebhook(w jobs.Webhook, allowHTTP bool) (errs []error) {
+	if _, err := sinks.ParseURL(w.URL, allowHTTP); err != nil {
+		errs = append(errs, fmt.Errorf("url: %w", err))
+	}
+	if err := checkKey(w); err != nil {
+		errs = append(errs, fmt.Errorf("sign_key: %w", err))
+	}
+	if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
+		errs = append(errs, fmt.Errorf("headers: %w", err))
+	}
+	return errs
 }
 
 // configOptions are the parts of the program that know what a configuration may say.

@@ -57,6 +57,7 @@ type Settings struct {
 	Streams      []Stream
 	StreamsGiven bool           // false: Streams are the two defaults
 	Webhooks     []jobs.Webhook // SignKey is empty where the file gives none; State and EnteredAt are the ledger's
+	Rows         *WebhookSource // nil: none
 	Push         Push
 	HTTP         HTTP
 	Admin        Admin
@@ -64,6 +65,12 @@ type Settings struct {
 	SecretsKeyFile string
 	GiveUpAfter    time.Duration
 	Retention      time.Duration
+}
+
+// A WebhookSource is a query of the source database whose rows are webhooks, each column a key of one.
+type WebhookSource struct {
+	Query string
+	Every time.Duration // how often it is asked
 }
 
 // Push is how much one daemon does at once.

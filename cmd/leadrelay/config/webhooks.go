@@ -15,6 +15,9 @@ var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // webhooks decodes the webhooks; streams says which types there are.
 func (d *decoder) webhooks(s *Settings, v value, streams []streamed) {
+	if s.Rows != nil && !v.given() {
+		return // they are in the platform's own table
+	}
 	const wanted = `a list of webhooks, such as [{chatbot: "CHATBOT_ID", url: "https://crm.example.com/hook"}]`
 	if !v.require("write " + wanted + ", or [] where webhooks are entered with leadrelay webhook add") {
 		return
@@ -246,5 +249,23 @@ func (v value) from() string {
 	if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
 		v.fail("%s is no time; write %s", v.show(), wanted)
 	}
+	return s
+}
+
+// webhookSource is the query of the platform's own table of webhooks; nil where there is none.
+func (d *decoder) webhookSource(v value) *WebhookSource {
+	if !v.given() {
+		return nil
+	}
+	f, ok := v.fields("webhook_source")
+	s := &WebhookSource{Every: f.at("every").duration(time.Minute, time.Second, day)}
+	query := f.at("query")
+	if !ok || !query.require("write the SELECT whose rows are webhooks, such as SELECT id, chatbot, url FROM customer_webhooks") {
+		return s
+	}
+	if query.n.kind == scalar && strings.TrimSpace(query.n.text) == "" {
+		return nil
+	}
+	s.Query = query.sql()
 	return s
 }
