@@ -49,11 +49,12 @@ type Delivery struct {
 	RoundFailedAt time.Time // first failure of the current round, or of the last one spent
 	SeenAt        time.Time // when the row was first seen: CreateTime of a record that has none
 	NotBefore     time.Time // created + settle, where the stream has a settle time
-	NextAt        time.Time // when it is due, while pending
+	NextAt        time.Time // when it is due, while pending; zero: when the version of its row that is being sent is settled
 	LastError     string    // reason code of the last failed attempt, such as ack_mismatch; or why it is dead
 	SettledAt     time.Time // when it was delivered or died
 	TestAnswer    bool      // delivered by the answer that a CRM gives to tests
 	Run           string    // the run it is in, or was in last; "" for immediate pushes
+	Wanted        Actions   // of a version that is entered: the actions that its webhook wants to hear of
 	Lease         string    // the lease it is sent under, while sending
 }
 
@@ -68,8 +69,9 @@ type Attempt struct {
 
 // An Outcome is what became of one leased delivery. Ledger.Settle records it if the lease still holds.
 type Outcome struct {
-	Delivery Delivery // as it is to stand: State, Reason, Attempts, Rounds, times, LastError, TestAnswer
-	Lease    string   // under which it was pushed
-	Attempt  *Attempt // nil where nothing was sent (withdrawn, rejected, put back)
-	Spent    bool     // this outcome ended a round without an acknowledgement
+	Delivery Delivery  // as it is to stand: State, Reason, Attempts, Rounds, times, LastError, TestAnswer
+	Lease    string    // under which it was pushed
+	Attempt  *Attempt  // nil where nothing was sent (withdrawn, rejected, put back)
+	Spent    bool      // this outcome ended a round without an acknowledgement
+	Newer    *Delivery // of a version of the row that goes instead, entered with the outcome; nil: none
 }

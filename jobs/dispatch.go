@@ -182,7 +182,13 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 			r.settler.record(died(d, Withdrawn, errWithdrawn, now))
 			continue
 		}
-		body, err := r.encode(w, rec, d.SeenAt)
+		if done, ok := r.otherVersion(d, w, rec, now); ok {
+			r.settler.record(done)
+			continue
+		}
+		owed := *rec // others are owed the row, too
+		owed.Action = d.Action
+		body, err := r.encode(w, &owed, d.SeenAt)
 		if err != nil {
 			r.settler.record(died(d, Rejected, encodeReason(err), now))
 			continue
@@ -191,6 +197,25 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 		places[d.Webhook]--
 	}
 	r.pool.put(ready)
+}
+
+// otherVersion is the outcome of a leased delivery whose row is no longer what was to be sent: another version of it
+// goes instead, or none; ok is false where it still is.
+func (r *Runner) otherVersion(d Delivery, w *Webhook, rec *Record, now time.Time) (o Outcome, ok bool) {
+	src := r.sources[d.Type]
+	version := versionOf(src, rec)
+	switch {
+	case !w.WantsChatbot(rec.Chatbot): // it was given to another, whose records are not this one's to see
+		return died(d, Withdrawn, errMoved, now), true
+	case !src.Versioned() || version == d.Version && (rec.Action == ActionRemove) == (d.Action == ActionRemove):
+		return o, false
+	}
+	wanted := wantedActions(r.o.Sink, w, d.Type)
+	action := drafted(wanted, rec)
+	if action == "" {
+		return died(d, Withdrawn, errWithdrawn, now), true
+	}
+	return replaced(d, newer(d, version, action, rec, wanted, now), now), true
 }
 
 // reread reads rows by key, by row. A type that no source has any more is an error.

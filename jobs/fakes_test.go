@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,9 +20,13 @@ import (
 
 // A table is a source in memory whose bookmarks are row numbers. What real sources promise of concurrent writers is
 // tested with them; here rows only come at the end.
+//
+// Where it is versioned, a changed row comes again at the end, with the number it has there as its version.
 type table struct {
-	typ    string
-	settle time.Duration
+	typ       string
+	settle    time.Duration
+	versioned bool
+	hold      time.Duration
 
 	mu   sync.Mutex
 	rows []jobs.Record
@@ -41,21 +46,49 @@ func (s *table) add(chatbot string, n int) []string {
 	var keys []string
 	for range n {
 		key := strconv.Itoa(len(s.rows) + 1)
-		s.rows = append(s.rows, jobs.Record{
+		s.append(jobs.Record{
 			Type: s.typ, Row: key, Chatbot: chatbot, Created: time.Now().UTC().Truncate(time.Microsecond), Action: jobs.ActionCreate,
 		})
 		keys = append(keys, key)
 	}
+	return keys
+}
+
+func (s *table) append(rec jobs.Record) {
+	if s.versioned {
+		rec.Version, rec.Updated, rec.Hold = strconv.Itoa(len(s.rows)+1), time.Now().UTC().Truncate(time.Microsecond), s.hold
+		for i := range s.rows {
+			if s.rows[i].Row == rec.Row {
+				s.gone[s.rows[i].Row+"/"+s.rows[i].Version] = true
+			}
+		}
+	}
+	s.rows = append(s.rows, rec)
 	select {
 	case s.came <- struct{}{}:
 	default:
 	}
-	return keys
+}
+
+// change changes a row of a versioned table; it returns the version it has now.
+func (s *table) change(key string, f func(*jobs.Record)) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := len(s.rows) - 1
+	for s.rows[i].Row != key {
+		i--
+	}
+	rec := s.rows[i]
+	if f != nil {
+		f(&rec)
+	}
+	s.append(rec)
+	return s.rows[len(s.rows)-1].Version
 }
 
 func (s *table) Type() string       { return s.typ }
 func (s *table) Definition() string { return "table" }
-func (s *table) Versioned() bool    { return false }
+func (s *table) Versioned() bool    { return s.versioned }
 
 func (s *table) Settle() time.Duration { return s.settle }
 
@@ -83,7 +116,7 @@ func (s *table) read(from, to, limit int, keep func(*jobs.Record) bool) (jobs.Pa
 	page := jobs.Page{Bookmark: bookmark(from)}
 	for i := from; i < min(to, len(s.rows)) && len(page.Records) < limit; i++ {
 		page.Bookmark = bookmark(i + 1)
-		if !s.gone[s.rows[i].Row] && keep(&s.rows[i]) {
+		if !s.gone[s.rows[i].Row] && !s.gone[s.rows[i].Row+"/"+s.rows[i].Version] && keep(&s.rows[i]) {
 			page.Records = append(page.Records, s.rows[i])
 		}
 	}
@@ -107,7 +140,7 @@ func (s *table) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []
 }
 
 func (s *table) Past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
-	n, err := strconv.Atoi(rec.Row)
+	n, err := strconv.Atoi(cmp.Or(rec.Version, rec.Row))
 	return n > position(b), err
 }
 
@@ -149,7 +182,11 @@ func (c *crm) Encode(_ *jobs.Webhook, rec *jobs.Record, _ time.Time) ([]byte, er
 	if c.reject != nil && c.reject(rec) {
 		return nil, fmt.Errorf("%w: SessionID is no integer", jobs.ErrEncode)
 	}
-	return []byte(rec.Type + " " + rec.Row), nil
+	body := rec.Type + " " + rec.Row
+	if rec.Version != "" {
+		body += " " + rec.Action + " " + rec.Version
+	}
+	return []byte(body), nil
 }
 
 func (c *crm) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
@@ -166,7 +203,12 @@ func (c *crm) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
 	return jobs.Answer{Status: 200, Word: "success"}, ctx.Err()
 }
 
-func (c *crm) Event(_, _, action string) (string, bool) { return "", action != jobs.ActionRemove }
+func (c *crm) Event(dialect, typ, action string) (string, bool) {
+	if dialect == "events" {
+		return typ + "." + action, true
+	}
+	return "", action != jobs.ActionRemove
+}
 
 func (c *crm) OneRound(dialect string) bool { return dialect == "one round" }
 

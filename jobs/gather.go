@@ -65,7 +65,7 @@ func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, e
 		return false, err
 	}
 	*limit = fitLimit(len(page.Records), len(draft.entries))
-	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark})
+	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark, Versioned: src.Versioned()})
 	if errors.Is(err, ErrBookmarkMoved) || errors.Is(err, ErrLeaseLost) {
 		return true, nil
 	}
@@ -188,12 +188,18 @@ func (r *Runner) draft(ro *roster, records []Record, runs []*activeRun, seen map
 
 // add drafts one delivery.
 func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now time.Time) {
+	src := r.sources[rec.Type]
+	wanted := wantedActions(r.o.Sink, w, rec.Type)
+	action := drafted(wanted, rec)
+	if action == "" {
+		return
+	}
 	e := Delivery{
-		Key:     Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: rec.Version, Action: rec.Action},
-		Chatbot: rec.Chatbot, State: Pending, SeenAt: now, NextAt: now,
+		Key:     Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: versionOf(src, rec), Action: action},
+		Chatbot: rec.Chatbot, State: Pending, SeenAt: now, NextAt: now, Wanted: wanted,
 	}
 	e.ID = e.Key.ID()
-	if settle := r.sources[rec.Type].Settle(); settle > 0 {
+	if settle := src.Settle(); settle > 0 {
 		created := rec.Created
 		if created.IsZero() {
 			created = now
@@ -208,11 +214,12 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 	case err != nil:
 		e.State, e.Reason, e.LastError, e.SettledAt = Dead, Rejected, encodeReason(err), now
 	case w.State == Active && (run != nil || w.Immediate):
-		e.NextAt = later(now, e.NotBefore)
+		e.NextAt = later(now.Add(rec.Hold), e.NotBefore)
 		if run != nil && e.NotBefore.IsZero() {
 			e.Run = run.ID
 		}
-		if e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
+		// What a version goes as, and whether it may go now, the ledger says: versions take the other door.
+		if !src.Versioned() && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
 			d.wanted[w.ID]++
 			d.entries = append(d.entries, e)
 			d.jobs = append(d.jobs, job{delivery: e, webhook: w, body: body})
@@ -259,7 +266,7 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 		entry := &d.entries[i]
 		switch {
 		case d.jobs[i].body == nil:
-			waiting = waiting || entry.State == Pending && !entry.NextAt.After(entry.SeenAt)
+			waiting = waiting || entry.State == Pending && (e.Versioned || !entry.NextAt.After(entry.SeenAt))
 		case left[entry.Webhook] > 0:
 			left[entry.Webhook]--
 			entry.State, entry.Lease = Sending, e.Lease

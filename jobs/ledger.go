@@ -105,6 +105,7 @@ type Entries struct {
 	Done       bool          // the backfill has come to its end
 	Lease      string        // of those that are sending
 	Deliveries []Delivery    // Pending, Sending or Dead; each a key of its own
+	Versioned  bool          // the stream has versions: none of Deliveries is sending
 }
 
 // A Claim asks for deliveries that are due.
@@ -121,6 +122,10 @@ type Queue interface {
 	// Enter records new deliveries and moves the bookmark in one transaction. It reports, for each of e.Deliveries,
 	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved, or
 	// ErrLeaseLost where some are sending and the lease was reclaimed: nothing was done.
+	//
+	// Of a row that has versions one is open at a time: a new one supersedes another that is pending, and waits, with no
+	// NextAt, for one that is being sent. What goes as ActionCreate goes as ActionUpdate where something of the row was
+	// acknowledged; what is then not wanted, and the removal of a row of which nothing was sent, is not entered.
 	Enter(ctx context.Context, e Entries) ([]bool, error)
 	// Claim leases pending deliveries that are due, of active webhooks, oldest due first, sharing Limit fairly: each
 	// webhook that has something due gives up to its room before any gives more. ErrLeaseLost: it was reclaimed.
@@ -130,8 +135,11 @@ type Queue interface {
 	NextDue(ctx context.Context, webhooks []string) (time.Time, error)
 	// Settle records outcomes whose lease still holds, and reports which did. An acknowledgement that follows
 	// failures makes the webhook's spent deliveries due at once, but for those that failed while others of the same
-	// webhook were acknowledged: these wait for their fire.
+	// webhook were acknowledged: these wait for their fire. A version that waited for the outcome is due; where the
+	// outcome is none of success it supersedes the one that was sent.
 	Settle(ctx context.Context, outcomes []Outcome) ([]bool, error)
+	// Versions returns what is known of these rows of a type at a webhook, by row; of those that had no version: nothing.
+	Versions(ctx context.Context, webhook, typ string, rows []string) (map[string]RowVersions, error)
 	// Prune forgets attempts and ended runs older than before. Deliveries' keys are never pruned.
 	Prune(ctx context.Context, before time.Time) error
 }

@@ -7,8 +7,10 @@ import (
 
 // lastErrors of deliveries that are dead without an attempt to blame.
 const (
-	errWithdrawn = "row_gone"
-	errInternal  = "internal_error"
+	errWithdrawn  = "row_gone"
+	errMoved      = "row_of_another_chatbot"
+	errSuperseded = "newer_version"
+	errInternal   = "internal_error"
 )
 
 // acknowledged is the outcome of an attempt that the CRM acknowledged.
@@ -65,6 +67,13 @@ func died(d Delivery, reason Reason, why string, now time.Time) Outcome {
 	lease := d.Lease
 	d.State, d.Reason, d.LastError, d.SettledAt, d.Lease = Dead, reason, why, now, ""
 	return Outcome{Delivery: d, Lease: lease}
+}
+
+// replaced is the outcome of a leased delivery whose row has another version by now, or was marked as deleted.
+func replaced(d, newer Delivery, now time.Time) Outcome {
+	o := died(d, Superseded, errSuperseded, now)
+	o.Newer = &newer
+	return o
 }
 
 // putBack is the outcome of a leased delivery that was not sent after all; it costs no attempt.

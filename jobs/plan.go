@@ -15,6 +15,7 @@ type Plan struct {
 	Ledger  interface { // nil: there is none yet
 		Streams
 		Webhooks(ctx context.Context) (Registered, error)
+		Versions(ctx context.Context, webhook, typ string, rows []string) (map[string]RowVersions, error)
 	}
 	// Pending returns pending deliveries of a webhook that are not waiting for a retry, page by page behind after.
 	Pending func(ctx context.Context, webhook, after string) (page []Delivery, next string, err error)
@@ -135,18 +136,19 @@ func (p Plan) stream(ctx context.Context, src Source, w *Webhook, subs []Subscri
 		if err != nil {
 			return err
 		}
+		var wanted []Record
 		for i := range page.Records {
 			rec := &page.Records[i]
 			past, err := src.Past(sub.Start, rec)
 			if err != nil {
 				return err
 			}
-			if !past || !rec.Created.IsZero() && rec.Created.Before(since) {
-				continue
+			if past && (rec.Created.IsZero() || !rec.Created.Before(since)) {
+				wanted = append(wanted, *rec)
 			}
-			if err := p.one(w, rec, p.Now(), f); err != nil {
-				return err
-			}
+		}
+		if err := p.fresh(ctx, src, w, wanted, f); err != nil {
+			return err
 		}
 		if page.Drained || page.Bookmark == at {
 			return nil
@@ -161,12 +163,12 @@ func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planne
 		if err != nil {
 			return err
 		}
-		seen := map[string]time.Time{}
+		owed := map[string]Delivery{}
 		var rows []string
 		for _, d := range page {
 			if d.Type == src.Type() {
 				rows = append(rows, d.Row)
-				seen[d.Row] = d.SeenAt
+				owed[d.Row] = d
 			}
 		}
 		records, err := src.Read(ctx, rows)
@@ -174,7 +176,8 @@ func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planne
 			return err
 		}
 		for i := range records {
-			if err := p.one(w, &records[i], seen[records[i].Row], f); err != nil {
+			d := owed[records[i].Row]
+			if err := p.one(w, &records[i], d.Key, d.SeenAt, f); err != nil {
 				return err
 			}
 		}
@@ -191,10 +194,8 @@ func (p Plan) older(ctx context.Context, src Source, w *Webhook, sub Subscriptio
 		if err != nil {
 			return err
 		}
-		for i := range page.Records {
-			if err := p.one(w, &page.Records[i], p.Now(), f); err != nil {
-				return err
-			}
+		if err := p.fresh(ctx, src, w, page.Records, f); err != nil {
+			return err
 		}
 		if page.Drained {
 			return nil
@@ -203,13 +204,45 @@ func (p Plan) older(ctx context.Context, src Source, w *Webhook, sub Subscriptio
 	}
 }
 
-func (p Plan) one(w *Webhook, rec *Record, seen time.Time, f func(Planned) error) error {
+// fresh plans records that are not in the ledger yet.
+func (p Plan) fresh(ctx context.Context, src Source, w *Webhook, records []Record, f func(Planned) error) error {
+	known := map[string]RowVersions{}
+	if src.Versioned() && p.Ledger != nil {
+		rows := make([]string, len(records))
+		for i := range records {
+			rows[i] = records[i].Row
+		}
+		var err error
+		if known, err = p.Ledger.Versions(ctx, w.ID, src.Type(), rows); err != nil {
+			return err
+		}
+	}
+	wanted := wantedActions(p.Sink, w, src.Type())
+	for i := range records {
+		rec := &records[i]
+		key := Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: versionOf(src, rec), Action: drafted(wanted, rec)}
+		if src.Versioned() && key.Action != "" {
+			key.Action = known[rec.Row].Action(key.Action)
+		}
+		if key.Action == "" || !wanted.Has(key.Action) {
+			continue
+		}
+		if err := p.one(w, rec, key, p.Now(), f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p Plan) one(w *Webhook, rec *Record, key Key, seen time.Time, f func(Planned) error) error {
 	if !w.WantsChatbot(rec.Chatbot) || p.Scope.Chatbots != nil && !slices.Contains(p.Scope.Chatbots, rec.Chatbot) {
 		return nil
 	}
-	planned := Planned{Webhook: w, Key: Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: rec.Version, Action: rec.Action}, Err: rec.Err}
+	planned := Planned{Webhook: w, Key: key, Err: rec.Err}
 	if planned.Err == nil {
-		planned.Body, planned.Err = p.Sink.Encode(w, rec, seen)
+		owed := *rec
+		owed.Action = key.Action
+		planned.Body, planned.Err = p.Sink.Encode(w, &owed, seen)
 	}
 	if planned.Err != nil && !errors.Is(planned.Err, ErrEncode) {
 		return planned.Err

@@ -15,7 +15,15 @@ var (
 	// ErrProvisioned says that a configuration file, or a row of the table that one names, gives the webhook, so that it
 	// is changed there.
 	ErrProvisioned = errors.New("it is in a configuration file: change it there")
+	// ErrNotRotated says that a webhook's key is not to be rotated.
+	ErrNotRotated = errors.New("its key cannot be rotated")
 )
+
+// An ExistsError is an ErrExists that says which webhook is there.
+type ExistsError struct{ ID string }
+
+func (e *ExistsError) Error() string { return fmt.Sprintf("webhook %s: %v", e.ID, ErrExists) }
+func (e *ExistsError) Unwrap() error { return ErrExists }
 
 // A Registrar enters and changes webhooks by hand, one at a time. Every running daemon on the ledger sees a change
 // within seconds.
@@ -25,6 +33,7 @@ type Registrar struct {
 	NewKey  func(dialect string) Secret
 	Signs   func(dialect string) bool             // whether a webhook of the dialect is given a key where none is named
 	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
+	Sees    func(*Webhook) bool                   // which webhooks there are for who asks: others are ErrNotFound; nil: all
 }
 
 // provisioned is ErrProvisioned of a webhook, nil where it was entered by hand.
@@ -65,7 +74,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 		}
 		for i := range set.Webhooks {
 			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
-				return fmt.Errorf("webhook %s: %w", old.ID, ErrExists)
+				return &ExistsError{old.ID}
 			}
 		}
 		if err := r.share(set.Webhooks, &w); err != nil {
@@ -95,8 +104,8 @@ func sameTarget(a, b *Webhook) bool {
 	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) && slices.Equal(a.Types, b.Types)
 }
 
-// Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state
-// and time of entering stay.
+// Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state,
+// from and time of entering stay. One that would come to be like another is ErrExists.
 func (r Registrar) Change(ctx context.Context, id string, f func(*Webhook) error) (Webhook, error) {
 	return r.edit(ctx, id, func(w *Webhook) error {
 		if err := provisioned(w); err != nil {
@@ -107,9 +116,15 @@ func (r Registrar) Change(ctx context.Context, id string, f func(*Webhook) error
 			return err
 		}
 		if w.SignKeyOf != was.SignKeyOf {
-			w.OldKey, w.OldKeyUntil, w.KeyMade = "", time.Time{}, false
-			if w.SignKey = ""; w.SignKeyOf == "" && r.Signs(w.Dialect) { // what it had is another's
+			w.OldKey, w.OldKeyUntil = "", time.Time{}
+			switch {
+			case w.SignKeyOf != "":
+				w.SignKey, w.KeyMade = "", false
+			case w.SignKey != was.SignKey: // it was given one
+			case r.Signs(w.Dialect): // what it had is another's
 				w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
+			default:
+				w.SignKey, w.KeyMade = "", false
 			}
 		}
 		slices.Sort(w.Types)
@@ -143,14 +158,14 @@ func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook
 		case w.SignKeyOf != "":
 			return keySharing("webhook %s signs with the key of %s: rotate that one's, which changes both", id, w.SignKeyOf)
 		case w.IsRow() && !w.KeyMade:
-			return fmt.Errorf("webhook %s has its key from webhook_source's table: change it there", id)
+			return fmt.Errorf("webhook %s: %w: it is in webhook_source's table: change it there", id, ErrNotRotated)
 		case w.Origin != "" && !w.KeyMade:
-			return fmt.Errorf("webhook %s has its key from a configuration file: change it there", id)
+			return fmt.Errorf("webhook %s: %w: it is in a configuration file: change it there", id, ErrNotRotated)
 		case how.Finish:
 			w.OldKey, w.OldKeyUntil = "", time.Time{}
 			return nil
 		case w.SignKey == "":
-			return fmt.Errorf("webhook %s is not signed: it has no key to rotate", id)
+			return fmt.Errorf("webhook %s: %w: its requests are not signed", id, ErrNotRotated)
 		}
 		w.OldKey, w.OldKeyUntil = "", time.Time{}
 		if how.Overlap > 0 {
@@ -169,7 +184,7 @@ func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		i := r.find(&set, id)
 		if i < 0 {
 			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
 		}
@@ -201,7 +216,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id })
+		i := r.find(&set, id)
 		if i < 0 {
 			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
 		}
@@ -209,6 +224,11 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		w = was
 		if err := f(&w); err != nil {
 			return err
+		}
+		if !sameTarget(&was, &w) {
+			if j := slices.IndexFunc(set.Webhooks, func(other Webhook) bool { return other.ID != id && sameTarget(&other, &w) }); j >= 0 {
+				return &ExistsError{set.Webhooks[j].ID}
+			}
 		}
 		if was.Dialect != w.Dialect || was.SignKey != w.SignKey || was.SignKeyOf != w.SignKeyOf {
 			if err := r.share(set.Webhooks, &w); err != nil {
@@ -237,6 +257,11 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
+}
+
+// find is the place of a webhook that there is for who asks, or -1.
+func (r Registrar) find(set *Registered, id string) int {
+	return slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id && (r.Sees == nil || r.Sees(&w)) })
 }
 
 // share checks whose key w signs with, and who signs with its, as it is to be; it gives w the key of another.

@@ -46,6 +46,7 @@ type Runner struct {
 	turns    map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
 	wake     chan struct{}            // something fell due, or may have
 	moved    chan struct{}            // outcomes were settled
+	begun    chan Run                 // by Start: to be read for
 	beat     *beat                    // of the dispatcher
 	bulletin *bulletin
 	claims   sync.Mutex // held from a claim until what it gave is with the workers
@@ -79,7 +80,7 @@ func NewRunner(o Options) *Runner {
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: newBeat(), bulletin: newBulletin(o.Log),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), begun: make(chan Run), beat: newBeat(), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
@@ -100,6 +101,7 @@ func (r *Runner) Serve(ctx context.Context, ready func()) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return r.dispatchAll(ctx) })
 		g.Go(func() error { return r.keepHouse(ctx) })
+		g.Go(func() error { return r.takeBegun(ctx) })
 		for _, s := range r.o.Sources {
 			g.Go(func() error { return r.follow(ctx, s) })
 		}
@@ -224,7 +226,7 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 	}
 	r.bulletin.note(kinds)
 	nudge(r.moved)
-	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead }) {
+	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead || o.Newer != nil }) {
 		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due
 	}
 }

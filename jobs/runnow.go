@@ -70,6 +70,42 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 	return run, err
 }
 
+// Start begins a run by hand in a runner that serves: it reads and pushes for it, as for a scheduled one. It returns the
+// run as it is begun. Where ctx ends before the runner has taken the run on, it is an error, and the run is ended unread.
+func (r *Runner) Start(ctx context.Context, scope Scope) (Run, error) {
+	webhooks, err := r.inScope(ctx, scope)
+	if err != nil {
+		return Run{}, err
+	}
+	start := RunStart{Kind: Manual, Lease: r.holder.current(), Webhooks: webhooks, Chatbots: scope.Chatbots, Types: scope.Types}
+	run, _, err := r.o.Ledger.StartRun(ctx, start)
+	if err != nil {
+		return Run{}, fmt.Errorf("start the run: %w", err)
+	}
+	select {
+	case r.begun <- run:
+		return run, nil
+	case <-ctx.Done():
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return Run{}, errors.Join(ctx.Err(), r.o.Ledger.GatherDone(ending, run.ID))
+	}
+}
+
+// takeBegun reads for the runs that Start began, until ctx ends.
+func (r *Runner) takeBegun(ctx context.Context) error {
+	for {
+		select {
+		case run := <-r.begun:
+			r.log.Info("run started", "run", run.ID, "webhooks", len(run.Webhooks))
+			r.gatherInBackground(ctx, []Run{run}, []string{run.ID})
+			nudge(r.wake) // what it took on is due
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // inScope names the active webhooks of a scope, and sees which fires of their schedules have been.
 func (r *Runner) inScope(ctx context.Context, scope Scope) ([]string, error) {
 	ro, err := r.refresh(ctx)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -66,8 +65,8 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 		return err
 	}
 	for _, typ := range o.scope.Types {
-		if !slices.ContainsFunc(c.Streams, func(s config.Stream) bool { return s.Type == typ }) {
-			return usageErrorf("--type %s: the configuration has no such stream", typ)
+		if err := knownType(c, typ); err != nil {
+			return usageErrorf("--type %s: %w", typ, err)
 		}
 	}
 	if o.dryRun {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -35,6 +37,7 @@ SIGHUP: read the configuration again; a bad one is refused and the old one goes 
 // A serving is one configuration at work.
 type serving struct {
 	parts  *parts
+	access admin.Authenticator // nil: there are no tokens
 	runner *jobs.Runner
 	rows   *watch // webhook_source
 	stop   context.CancelFunc
@@ -61,6 +64,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	defer listener.Close()
 	listener.Watch(current.health)
+	listener.Use(current.api(a.log))
 	watch := system.watch(listener.Health)
 	defer watch()
 	system.ready()
@@ -72,6 +76,7 @@ func (a *app) serve(ctx context.Context) error {
 		case <-ctx.Done():
 			a.log.Info("stopping: requests under way are let to end")
 			system.stopping()
+			listener.Use(nil)()
 			return current.end()
 		case err := <-current.ended:
 			current.ended <- err
@@ -89,12 +94,14 @@ func (a *app) serve(ctx context.Context) error {
 			old := current
 			current = next
 			listener.Watch(next.health)
+			answered := listener.Use(next.api(a.log))
 			if old.parts.config.Admin.Listen != next.parts.config.Admin.Listen {
 				a.log.Warn("admin.listen changes at the next restart")
 			}
 			system.ready()
 			a.log.Info("the configuration was read again", "webhooks", len(next.parts.config.Webhooks))
 			draining.Go(func() {
+				answered()
 				if err := old.end(); err != nil {
 					a.log.Error("the old configuration's runner did not end well", "error", err)
 				}
@@ -107,6 +114,10 @@ func (a *app) serve(ctx context.Context) error {
 // is one, may go on beside it: they share the ledger as two daemons do.
 func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, error) {
 	c, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	access, err := accessOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +137,7 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	}
 	// The runner ends when it is told to, not with ctx: serve tells it.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &serving{parts: p, runner: p.runner(a, 0), rows: &watch{source: rows}, stop: stop, ended: make(chan error, 1)}
+	s := &serving{parts: p, access: access, runner: p.runner(a, 0), rows: &watch{source: rows}, stop: stop, ended: make(chan error, 1)}
 	ready := make(chan struct{})
 	go func() { s.ended <- s.runner.Serve(working, func() { close(ready) }) }()
 	select {
@@ -139,6 +150,26 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), s.end())
 	}
+}
+
+// accessOf is who may use the API: whoever has the token of admin.token_file; nil where there is none.
+func accessOf(c *config.Resolved) (admin.Authenticator, error) {
+	if c.Admin.TokenFile == "" {
+		return nil, nil
+	}
+	token, err := admin.ReadToken(c.Admin.TokenFile)
+	if err != nil {
+		return nil, usageErrorf("%s: %w", c.Path, err)
+	}
+	return token, nil
+}
+
+// api is the HTTP API on this configuration's parts.
+func (s *serving) api(log *slog.Logger) *admin.API {
+	return admin.NewAPI(admin.Options{
+		Desk: func(chatbot string) admin.Desk { return desk{parts: s.parts, chatbot: chatbot, runner: s.runner} },
+		Auth: s.access, Listen: s.parts.config.Admin.Listen, Unavailable: unavailable, Log: log, Version: version,
+	})
 }
 
 // health is what the watchdog and /healthz ask.

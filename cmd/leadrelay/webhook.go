@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -40,46 +41,17 @@ func newWebhookCommand(a *app) *cobra.Command {
 
 // webhookDetail is `webhook show --json`, and an item of `webhook list --json`.
 type webhookDetail struct {
-	ID          string            `json:"id"`
-	Chatbot     any               `json:"chatbot"`
-	URL         string            `json:"url"`
-	SignKey     string            `json:"sign_key,omitempty"`
-	SignKeyOf   string            `json:"sign_key_of,omitempty"` // whose key it is, where it is another webhook's
-	Types       []string          `json:"types"`                 // empty: all
-	Dialect     string            `json:"dialect"`
-	Schedule    string            `json:"schedule"`
-	Timezone    string            `json:"timezone"`
-	Immediate   bool              `json:"immediate"`
-	RetryAt     []string          `json:"retry_at"`
-	Ack         []string          `json:"ack"`
-	Headers     map[string]string `json:"headers,omitempty"`
-	From        string            `json:"from"`
-	Description string            `json:"description"`
-	State       string            `json:"state"`
-	StateReason string            `json:"state_reason"`
-	EnteredAt   time.Time         `json:"entered_at"`
+	admin.Webhook
+	SignKey string `json:"sign_key,omitempty"`
 }
 
 func detail(w *jobs.Webhook, reveal bool) webhookDetail {
-	d := webhookDetail{
-		ID: w.ID, Chatbot: oneOrList(w.Chatbots), URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: append([]string{}, w.Types...), Dialect: w.Dialect,
-		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: append([]string{}, w.Ack...),
-		From: w.From, Description: w.Description, State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
-	}
-	for _, offset := range w.RetryAt {
-		d.RetryAt = append(d.RetryAt, offset.String())
-	}
-	for name, value := range w.Headers {
-		if d.Headers == nil {
-			d.Headers = map[string]string{}
-		}
-		d.Headers[name] = value.String()
-		if reveal {
+	d := webhookDetail{Webhook: admin.ViewOf(w, reveal)}
+	if reveal {
+		d.SignKey = w.SignKey.Reveal()
+		for name, value := range w.Headers {
 			d.Headers[name] = value.Reveal()
 		}
-	}
-	if reveal {
-		d.URL, d.SignKey = w.URL.Reveal(), w.SignKey.Reveal()
 	}
 	return d
 }
@@ -116,7 +88,7 @@ func (a *app) webhookList(ctx context.Context) error {
 		if len(w.Types) > 0 {
 			types = fmt.Sprint(w.Types)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(w.Chatbot), w.URL, w.Dialect, types, w.Schedule, w.Timezone, w.Immediate, w.State)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(oneOrList(w.Chatbot)), w.URL, w.Dialect, types, w.Schedule, w.Timezone, w.Immediate, w.State)
 	}
 	return t.Flush()
 }
@@ -141,7 +113,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	line := func(name string, value any) { fmt.Fprintf(t, "%s:\t%v\n", name, value) }
 	line("id", d.ID)
-	line("chatbot", d.Chatbot)
+	line("chatbot", oneOrList(d.Chatbot))
 	line("url", d.URL)
 	if reveal {
 		line("sign_key", d.SignKey)

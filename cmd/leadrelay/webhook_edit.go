@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func newWebhookAddCommand(a *app) *cobra.Command {
@@ -27,10 +25,9 @@ file, and is changed with webhook set. Its sign key is made unless one is given,
 			if err != nil {
 				return err
 			}
-			if id == "" {
-				id = strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
+			if id != "" {
+				doc["id"] = id
 			}
-			doc["id"] = id
 			return a.webhookAdd(cmd.Context(), doc)
 		},
 	}
@@ -46,9 +43,8 @@ func (a *app) webhookAdd(ctx context.Context, doc map[string]any) (err error) {
 	if err != nil {
 		return err
 	}
-	w, err := webhookOf(c, doc)
-	if err != nil {
-		return err
+	if _, err := webhookOf(c, doc); err != nil { // before a ledger is made
+		return registrarError(err)
 	}
 	p := &parts{config: c}
 	defer func() { err = errors.Join(err, p.Close()) }()
@@ -58,7 +54,7 @@ func (a *app) webhookAdd(ctx context.Context, doc map[string]any) (err error) {
 	if p.ledger, err = a.createLedger(ctx, c); err != nil {
 		return err
 	}
-	added, err := p.registrar().Add(ctx, w)
+	added, err := desk{parts: p}.Enter(ctx, doc)
 	if err != nil {
 		return registrarError(err)
 	}
@@ -74,13 +70,12 @@ func (a *app) printKey(w jobs.Webhook) error {
 	return err
 }
 
-func (p *parts) registrar() jobs.Registrar {
-	return jobs.Registrar{Ledger: p.ledger, Sources: p.streams, NewKey: sinks.NewKey, Signs: signs, Fits: fits}
-}
-
 // registrarError makes usage errors of what the user asked wrongly.
 func registrarError(err error) error {
-	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned, jobs.ErrSignKeyOf} {
+	if _, ok := errors.AsType[admin.Mistakes](err); ok {
+		return &exitError{code: exitUsage, err: err}
+	}
+	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned, jobs.ErrNotRotated, jobs.ErrSignKeyOf} {
 		if errors.Is(err, usage) {
 			return &exitError{code: exitUsage, err: err}
 		}
@@ -102,9 +97,7 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 			if len(doc) == 0 {
 				return usageErrorf("webhook set: name what to change; see leadrelay webhook set --help")
 			}
-			return a.editWebhook(cmd.Context(), func(p *parts) (jobs.Webhook, error) {
-				return p.registrar().Change(cmd.Context(), args[0], func(w *jobs.Webhook) error { return applyTo(w, p.config, doc) })
-			})
+			return a.editWebhook(cmd.Context(), func(d desk) (jobs.Webhook, error) { return d.Change(cmd.Context(), args[0], doc) })
 		},
 	}
 	w.register(cmd.Flags(), false)
@@ -112,7 +105,7 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 }
 
 // editWebhook runs one change and prints the webhook as it is then.
-func (a *app) editWebhook(ctx context.Context, change func(*parts) (jobs.Webhook, error)) (err error) {
+func (a *app) editWebhook(ctx context.Context, change func(desk) (jobs.Webhook, error)) (err error) {
 	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
@@ -122,7 +115,7 @@ func (a *app) editWebhook(ctx context.Context, change func(*parts) (jobs.Webhook
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	w, err := change(p)
+	w, err := change(desk{parts: p})
 	if err != nil {
 		return registrarError(err)
 	}
@@ -135,9 +128,7 @@ func newWebhookStateCommand(a *app, use, short string, state jobs.WebhookState) 
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.editWebhook(cmd.Context(), func(p *parts) (jobs.Webhook, error) {
-				return p.registrar().SetState(cmd.Context(), args[0], state)
-			})
+			return a.editWebhook(cmd.Context(), func(d desk) (jobs.Webhook, error) { return d.SetState(cmd.Context(), args[0], state) })
 		},
 	}
 }
@@ -157,7 +148,7 @@ func newWebhookRemoveCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.Close()) }()
-			undelivered, err := jobs.Registrar{Ledger: l}.Remove(cmd.Context(), args[0])
+			undelivered, err := desk{parts: &parts{config: c, ledger: l}}.Remove(cmd.Context(), args[0])
 			if err != nil {
 				return registrarError(err)
 			}
@@ -196,9 +187,9 @@ so that the CRM may change over at any moment. --now: without overlap, for a key
 			if now {
 				how.Overlap = 0
 			}
-			w, err := jobs.Registrar{Ledger: l, NewKey: sinks.NewKey, Fits: fits}.Rotate(cmd.Context(), args[0], how)
+			w, err := desk{parts: &parts{config: c, ledger: l}}.Rotate(cmd.Context(), args[0], how)
 			if err != nil {
-				return &exitError{code: exitUsage, err: registrarError(err)}
+				return registrarError(err)
 			}
 			return a.printKey(w)
 		},

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/pflag"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -138,67 +136,4 @@ func readHeaders(given []string) (map[string]string, error) {
 		}
 	}
 	return headers, nil
-}
-
-// webhookOf reads a document of one webhook as the configuration c would hold it.
-func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
-	w, mistakes := c.ReadWebhook(doc, configOptions())
-	var lines []error
-	for _, m := range mistakes {
-		lines = append(lines, fmt.Errorf("%s: %s", m.Path, m.Text))
-	}
-	if lines == nil {
-		lines = checkWebhook(w, c.HTTP.AllowHTTP)
-	}
-	if lines == nil {
-		return w, nil
-	}
-	return jobs.Webhook{}, &exitError{code: exitUsage, err: errors.Join(lines...)}
-}
-
-// applyTo changes what a document names.
-func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
-	whole := map[string]any{"id": w.ID, "chatbot": w.Chatbots, "url": w.URL.Reveal(), "dialect": w.Dialect}
-	for key, value := range doc {
-		whole[key] = value
-	}
-	if doc["sign_key_of"] == "" { // its own key again
-		delete(whole, "sign_key_of")
-	}
-	if w.AllChatbots() && doc["chatbot"] == nil {
-		whole["chatbot"] = jobs.AllChatbots
-	}
-	to, err := webhookOf(c, whole)
-	if err != nil {
-		return err
-	}
-	for key := range doc {
-		switch key {
-		case "chatbot":
-			w.Chatbots = to.Chatbots
-		case "url":
-			w.URL = to.URL
-		case "types":
-			w.Types = to.Types
-		case "dialect":
-			w.Dialect = to.Dialect
-		case "schedule":
-			w.Schedule = to.Schedule
-		case "timezone":
-			w.Timezone = to.Timezone
-		case "immediate":
-			w.Immediate = to.Immediate
-		case "retry_at":
-			w.RetryAt = to.RetryAt
-		case "ack":
-			w.Ack = to.Ack
-		case "headers":
-			w.Headers = to.Headers
-		case "description":
-			w.Description = to.Description
-		case "sign_key_of":
-			w.SignKeyOf = to.SignKeyOf
-		}
-	}
-	return nil
 }

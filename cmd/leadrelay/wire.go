@@ -43,8 +43,8 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 	}
 	var mistakes []error
 	for i, w := range resolved.Webhooks {
-		for _, err := range checkWebhook(w, resolved.HTTP.AllowHTTP) {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%w", path, i, err))
+		for _, m := range mistakesOf(w, resolved.HTTP.AllowHTTP) {
+			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
 		}
 	}
 	wrong := checkSharedKeys(resolved.Webhooks)
@@ -55,20 +55,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		return nil, &exitError{code: exitUsage, err: errors.Join(mistakes...)}
 	}
 	return resolved, nil
-}
-
-// checkWebhook finds what a configuration cannot know of a webhook; each error begins with the key.
-func checkWebhook(w jobs.Webhook, allowHTTP bool) (errs []error) {
-	if _, err := sinks.ParseURL(w.URL, allowHTTP); err != nil {
-		errs = append(errs, fmt.Errorf("url: %w", err))
-	}
-	if err := checkKey(w); err != nil {
-		errs = append(errs, fmt.Errorf("sign_key: %w", err))
-	}
-	if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
-		errs = append(errs, fmt.Errorf("headers: %w", err))
-	}
-	return errs
 }
 
 // configOptions are the parts of the program that know what a configuration may say.
@@ -113,14 +99,6 @@ func signs(dialect string) bool {
 
 // fits reports whether a key has the form that the dialect's keys have.
 func fits(dialect string, key jobs.Secret) bool { return sinks.CheckKey(dialect, key) == nil }
-
-// checkKey says what is wrong with a key that the configuration gives. One that it leaves out is made.
-func checkKey(w jobs.Webhook) error {
-	if w.SignKey == "" {
-		return nil
-	}
-	return sinks.CheckKey(w.Dialect, w.SignKey)
-}
 
 // checkSharedKeys says, by their index, which webhooks cannot sign with the key of the other that they name. Others that
 // are not among them are in the ledger, if anywhere.

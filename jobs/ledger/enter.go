@@ -32,9 +32,12 @@ var (
 		returning id`)
 )
 
-// Enter records new deliveries and moves the bookmark in one transaction. New deliveries have no attempts. It returns
+// Enter records new deliveries and moves the bookmark in one transaction; see jobs.Queue. New deliveries have no attempts. It returns
 // ErrLeaseLost, having done nothing, where some are sending and the lease ran out.
 func (l *Ledger) Enter(ctx context.Context, e jobs.Entries) ([]bool, error) {
+	if e.Versioned {
+		return l.enterVersions(ctx, e)
+	}
 	news := make([]bool, len(e.Deliveries))
 	order := make([]int, len(e.Deliveries)) // by id: two pages that overlap wait for each other in one order
 	ids := make([]uuid.UUID, len(e.Deliveries))
@@ -66,12 +69,79 @@ func (l *Ledger) Enter(ctx context.Context, e jobs.Entries) ([]bool, error) {
 			news[i] = entered[id]
 			delete(entered, id) // a key that a page names twice is new once
 		}
-		return t.countEntered(ctx, e, news, ids)
+		runs := runCounts{}
+		if err := t.countEntered(ctx, e, news, ids, runs); err != nil {
+			return err
+		}
+		return t.count(ctx, runs)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return news, nil
+}
+
+// enterVersions is Enter for a stream whose rows have versions.
+func (l *Ledger) enterVersions(ctx context.Context, e jobs.Entries) ([]bool, error) {
+	news := make([]bool, len(e.Deliveries))
+	err := l.change(ctx, "enter a page of "+e.Type, func(ctx context.Context, t *tx) error {
+		clear(news)
+		if err := t.moveBookmark(ctx, e); err != nil || len(e.Deliveries) == 0 {
+			return err
+		}
+		keys, candidates := make([]rowKey, len(e.Deliveries)), make([]*jobs.Delivery, len(e.Deliveries))
+		for i := range e.Deliveries {
+			keys[i], candidates[i] = rowOf(&e.Deliveries[i]), &e.Deliveries[i]
+		}
+		v, err := t.holdRows(ctx, keys, true)
+		if err != nil {
+			return err
+		}
+		webhooks := v.webhooks()
+		if !l.lite {
+			if err := t.each(ctx, sqlLockTallies, []any{webhooks}, func(*sql.Rows) error { return nil }); err != nil {
+				return err
+			}
+		}
+		if err := t.lockDue(ctx, webhooks); err != nil {
+			return err
+		}
+		if err := v.look(ctx, candidates); err != nil {
+			return err
+		}
+		for i := range e.Deliveries {
+			_, news[i] = v.enter(e.Deliveries[i])
+		}
+		if err := t.insertVersions(ctx, v); err != nil {
+			return err
+		}
+		return t.count(ctx, v.runs)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return news, nil
+}
+
+// insertVersions inserts the versions that are entered and writes what became of the others.
+func (t *tx) insertVersions(ctx context.Context, v *heldRows) error {
+	e := jobs.Entries{Deliveries: v.entered}
+	news, order, ids := make([]bool, len(v.entered)), make([]int, len(v.entered)), make([]uuid.UUID, len(v.entered))
+	for i := range v.entered {
+		news[i], order[i], ids[i] = true, i, v.entered[i].ID
+	}
+	if len(order) > 0 {
+		if _, err := t.insert(ctx, e, order, ids); err != nil {
+			return err
+		}
+	}
+	if err := v.store(ctx); err != nil {
+		return err
+	}
+	if err := t.lower(ctx, v.due); err != nil {
+		return err
+	}
+	return t.countEntered(ctx, e, news, ids, v.runs)
 }
 
 func (t *tx) moveBookmark(ctx context.Context, e jobs.Entries) error {
@@ -130,9 +200,9 @@ func (t *tx) insert(ctx context.Context, e jobs.Entries, order []int, ids []uuid
 	return entered, err
 }
 
-// countEntered tells tallies, runs and claims of the deliveries that are new.
-func (t *tx) countEntered(ctx context.Context, e jobs.Entries, news []bool, ids []uuid.UUID) error {
-	sums, runs, due := tallies{}, runCounts{}, dues{}
+// countEntered tells tallies and claims of the deliveries that are new, and counts them for their runs.
+func (t *tx) countEntered(ctx context.Context, e jobs.Entries, news []bool, ids []uuid.UUID, runs runCounts) error {
+	sums, due := tallies{}, dues{}
 	for i := range e.Deliveries {
 		if !news[i] {
 			continue
@@ -163,8 +233,5 @@ func (t *tx) countEntered(ctx context.Context, e jobs.Entries, news []bool, ids 
 	if _, err := t.tally(ctx, sums); err != nil {
 		return err
 	}
-	if err := t.lower(ctx, due); err != nil {
-		return err
-	}
-	return t.count(ctx, runs)
+	return t.lower(ctx, due)
 }

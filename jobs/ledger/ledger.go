@@ -6,7 +6,7 @@
 // A process has one row in leases; what it sends refers to that row, and every outcome is fenced by it. A webhook's
 // pending deliveries are changed only by who holds the webhook's row in due, so a claim, a run that begins and a
 // release never see each other half done. Rows are locked in one order everywhere: registry, lease, stream,
-// subscription, deliveries that are entered or sending, tallies, due, deliveries that are pending, runs; within a
+// subscription, row_versions, deliveries that are entered or sending, tallies, due, deliveries that are pending, runs; within a
 // table by key. What deadlocks all the same is tried again.
 //
 // # Promises to those who read the source

@@ -39,7 +39,9 @@ var (
 		select began_at, took_us, status, error, word from attempts where delivery = $1 order by number`)
 	sqlFirstAttempt = sqlText(`
 		select began_at, took_us, status, '', word from deliveries where id = $1 and began_at is not null`)
-	sqlThere = sqlText(`select 1 from deliveries where id = $1`)
+	sqlThere    = sqlText(`select 1 from deliveries where id = $1`)
+	sqlDelivery = sqlText(`select ` + deliveryColumns + ` from deliveries where id = $1`)
+	sqlRuns     = sqlText(`select ` + runColumns + ` from runs where id < $1 order by id desc limit $2`)
 )
 
 // Status counts every webhook's deliveries, by id. What is settled comes from counts that are kept; what is open is
@@ -219,4 +221,43 @@ func (l *Ledger) Attempts(ctx context.Context, id uuid.UUID) ([]jobs.Attempt, er
 		return nil
 	})
 	return all, err
+}
+
+// Delivery returns one delivery, or ErrNotFound.
+func (l *Ledger) Delivery(ctx context.Context, id uuid.UUID) (jobs.Delivery, error) {
+	var d jobs.Delivery
+	err := l.view("delivery "+id.String(), func(t *tx) error {
+		found := false
+		err := t.each(ctx, sqlDelivery, []any{id}, func(rows *sql.Rows) (err error) {
+			found = true
+			d, err = scanDelivery(rows)
+			return err
+		})
+		if err == nil && !found {
+			return jobs.ErrNotFound
+		}
+		return err
+	})
+	return d, err
+}
+
+// ListRuns returns a page of at most limit runs, the newest first, and what to name as after for the next one; "" at the
+// end. Runs' ids are of the order in which they were begun.
+func (l *Ledger) ListRuns(ctx context.Context, limit int, after string) (page []jobs.Run, next string, err error) {
+	if after == "" {
+		after = "g" // behind all hexadecimal digits
+	}
+	err = l.view("list runs", func(t *tx) error {
+		page = nil
+		return t.each(ctx, sqlRuns, []any{after, limit + 1}, func(rows *sql.Rows) error {
+			r, err := scanRun(rows)
+			page = append(page, r)
+			return err
+		})
+	})
+	if err == nil && len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].ID
+	}
+	return page, next, err
 }

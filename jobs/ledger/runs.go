@@ -24,7 +24,7 @@ func scanRun(row *sql.Rows) (jobs.Run, error) {
 // adoptable are a webhook's records that a new run takes on. Those of a run that is open stay in it, but for a run
 // whose owner is gone: nobody waits for it, and it must not keep records from one that somebody waits for.
 const adoptable = `state = 'pending' and webhook = any($5::text[]) and ($2::boolean or type = any($6::text[]))
-	and ($7::boolean or chatbot = any($8::text[])) and (not in_round or next_at <= $1) and (not_before is null or not_before <= $1) and ($3::boolean or next_at <= $1)
+	and ($7::boolean or chatbot = any($8::text[])) and (not in_round or next_at <= $1) and next_at is not null and (not_before is null or not_before <= $1) and ($3::boolean or next_at <= $1)
 	and run <> $4 and not exists (
 		select 1 from runs join leases on leases.token = runs.lease and leases.expires_at > $1
 		where runs.id = deliveries.run and runs.ended_at is null)`

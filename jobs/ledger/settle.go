@@ -50,14 +50,19 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 			return nil, fmt.Errorf("settle delivery %s: %q is no outcome", outcomes[i].Delivery.ID, s)
 		}
 	}
+	given := outcomes
 	err := l.change(ctx, "settle outcomes", func(ctx context.Context, t *tx) error {
 		clear(recorded)
+		v, outcomes, err := t.holdVersions(ctx, given)
+		if err != nil {
+			return err
+		}
 		stood, err := t.settle(ctx, outcomes)
 		if err != nil {
 			return err
 		}
 		attempts, n := t.l.batch(len(outcomes)), 0
-		sums, runs, due := tallies{}, runCounts{}, dues{}
+		sums, runs, due := tallies{}, v.runs, v.due
 		for i := range outcomes {
 			o := &outcomes[i]
 			was, ok := stood[o.Delivery.ID]
@@ -71,7 +76,15 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 				n++
 			}
 			sums.add(o, was.released)
-			if was.run != "" {
+			switch {
+			case o.Delivery.State == jobs.Dead && o.Delivery.Reason == jobs.Superseded:
+				v.leave(was.run, o.Delivery.Rounds, false)
+				if o.Newer != nil {
+					newer := *o.Newer
+					newer.Run = was.run
+					o.Newer = &newer
+				}
+			case was.run != "":
 				runs.of(was.run).add(o)
 			}
 			if o.Delivery.State == jobs.Pending {
@@ -87,7 +100,10 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		if err != nil {
 			return err
 		}
-		if err := t.lockDue(ctx, union(due, release)); err != nil {
+		if err := t.lockDue(ctx, union(due, release, v.webhooks())); err != nil {
+			return err
+		}
+		if err := t.settleVersions(ctx, v, outcomes, recorded); err != nil {
 			return err
 		}
 		for _, r := range release {
@@ -104,6 +120,60 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		return nil, err
 	}
 	return recorded, nil
+}
+
+// holdVersions takes the right to settle those outcomes whose rows have versions. Where another version waits for one
+// that failed, it supersedes it.
+func (t *tx) holdVersions(ctx context.Context, outcomes []jobs.Outcome) (*heldRows, []jobs.Outcome, error) {
+	var keys []rowKey
+	for i := range outcomes {
+		if outcomes[i].Delivery.Version != "" {
+			keys = append(keys, rowOf(&outcomes[i].Delivery))
+		}
+	}
+	v, err := t.holdRows(ctx, keys, false)
+	if err != nil || len(v.rows) == 0 {
+		return v, outcomes, err
+	}
+	outcomes = slices.Clone(outcomes) // the caller's are as they were when this is tried again
+	for i := range outcomes {
+		o := &outcomes[i]
+		r := v.rows[rowOf(&o.Delivery)]
+		if r == nil || r.behind == "" || r.open != o.Delivery.ID.String() || o.Delivery.State != jobs.Pending {
+			continue
+		}
+		d := &o.Delivery
+		if o.Spent {
+			d.Rounds--
+		}
+		o.Spent, d.State, d.Reason, d.InRound, d.SettledAt = false, jobs.Dead, jobs.Superseded, false, t.now
+		if d.LastError == "" {
+			d.LastError = newerVersion
+		}
+	}
+	return v, outcomes, nil
+}
+
+// settleVersions lets the versions go that waited for these outcomes, or go instead. The webhooks' due rows are held.
+func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Outcome, recorded []bool) error {
+	if len(v.rows) == 0 {
+		return nil
+	}
+	var instead []*jobs.Delivery
+	for i := range outcomes {
+		if recorded[i] && outcomes[i].Newer != nil {
+			instead = append(instead, outcomes[i].Newer)
+		}
+	}
+	if err := v.look(ctx, instead); err != nil {
+		return err
+	}
+	for i := range outcomes {
+		if o := &outcomes[i]; recorded[i] && v.settled(o) {
+			v.dead[jobs.Withdrawn] = append(v.dead[jobs.Withdrawn], o.Delivery.ID.String())
+		}
+	}
+	return t.insertVersions(ctx, v)
 }
 
 // atOnce: acknowledged at the first attempt. It lives in the delivery's own row.
@@ -186,9 +256,12 @@ func addAttempt(b batch, o *jobs.Outcome) {
 	b.end()
 }
 
-// union are the webhooks of both, sorted.
-func union(due dues, release []release) []string {
+// union are the webhooks of all three, sorted.
+func union(due dues, release []release, more []string) []string {
 	all := maps.Clone(due)
+	for _, w := range more {
+		all[w] = time.Time{}
+	}
 	for _, r := range release {
 		all[r.webhook] = time.Time{}
 	}

@@ -45,6 +45,7 @@ func (s tallies) add(o *jobs.Outcome, released bool) {
 		sum.tests++
 	case d.State == jobs.Delivered:
 		sum.delivered++
+	case d.State == jobs.Dead && d.Reason == jobs.Superseded: // its row is still owed
 	case d.State == jobs.Dead:
 		sum.dead++
 		sum.lastError = d.LastError

@@ -14,7 +14,7 @@ import (
 var (
 	sqlGeneration = sqlText(`select generation from registry`)
 	sqlWebhooks   = sqlText(`
-		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, dialect, schedule, timezone, immediate, retry_at, ack,
+		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 	sqlSubscriptions = sqlText(`
@@ -26,13 +26,13 @@ var (
 	sqlStates         = sqlText(`
 		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
 	sqlPutWebhook = sqlText(`
-		insert into webhooks (id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, dialect, schedule,
+		insert into webhooks (id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule,
 			timezone, immediate, retry_at, ack, from_start, description, key_made, origin, state, state_reason,
 			entered_at, state_at, stopped_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
 			sign_key_of = excluded.sign_key_of, old_key = excluded.old_key, old_key_until = excluded.old_key_until,
-			headers = excluded.headers, types = excluded.types, dialect = excluded.dialect,
+			headers = excluded.headers, types = excluded.types, events = excluded.events, dialect = excluded.dialect,
 			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
 			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
 			description = excluded.description, key_made = excluded.key_made, origin = excluded.origin,
@@ -103,7 +103,7 @@ func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var s sealed
 	var retryAt []string
 	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &w.SignKeyOf, &s.oldKey, instant{&w.OldKeyUntil},
-		&s.headers, list{&w.Types}, &w.Dialect, &w.Schedule, &w.Timezone,
+		&s.headers, list{&w.Types}, list{&w.Events}, &w.Dialect, &w.Schedule, &w.Timezone,
 		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
 		instant{&w.EnteredAt})
 	if err != nil {
@@ -226,7 +226,7 @@ func (t *tx) putWebhook(ctx context.Context, put *jobs.Webhook, before standing)
 		enteredAt = t.now
 	}
 	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, w.SignKeyOf, s.oldKey, w.OldKeyUntil,
-		s.headers, list{&w.Types}, w.Dialect, w.Schedule,
+		s.headers, list{&w.Types}, list{&w.Events}, w.Dialect, w.Schedule,
 		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
 		w.StateReason, enteredAt, stateAt, stoppedAt)
 	return err

@@ -1,4 +1,5 @@
-// Package admin is the HTTP listener for people and scrapers. It answers GET /healthz, from this machine only.
+// Package admin is the HTTP listener for people, programs and scrapers: GET /healthz, and the API on webhooks,
+// deliveries and runs, which describes itself at /openapi.json.
 package admin
 
 import (
@@ -9,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -22,6 +22,13 @@ type Listener struct {
 
 	mu    sync.Mutex
 	watch func() (stalled string, awaited []string)
+	api   *served // nil: none
+}
+
+// A served API is one that requests may be under way in.
+type served struct {
+	*API
+	requests sync.WaitGroup
 }
 
 // Listen listens on addr (host:port); "": nowhere, and all methods do nothing but Watch and Health.
@@ -35,11 +42,9 @@ func Listen(addr string, log *slog.Logger) (*Listener, error) {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
 	l.addr = socket.Addr()
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", l.health)
 	l.server = &http.Server{
-		Handler:           localOnly(mux),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		Handler:           l,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * patience,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -69,6 +74,48 @@ func (l *Listener) Watch(f func() (stalled string, awaited []string)) {
 	l.watch = f
 }
 
+// Use lets an API answer from now on (nil: none does). The function it returns waits until the one before has no request
+// under way: what it works with may be closed then.
+func (l *Listener) Use(api *API) (answered func()) {
+	next := &served{API: api}
+	if api == nil {
+		next = nil
+	}
+	l.mu.Lock()
+	old := l.api
+	l.api = next
+	l.mu.Unlock()
+	return func() {
+		if old != nil {
+			old.requests.Wait()
+		}
+	}
+}
+
+// ServeHTTP answers every request to the listener.
+func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	l.mu.Lock()
+	api := l.api
+	if api != nil {
+		api.requests.Add(1)
+	}
+	l.mu.Unlock()
+	if api != nil {
+		defer api.requests.Done()
+	}
+	switch {
+	case r.URL.Path == "/healthz":
+		l.health(w, r, api)
+	case api == nil:
+		w.Header().Set("Retry-After", "5")
+		problem(w, http.StatusServiceUnavailable, "the daemon is starting or stopping")
+	default:
+		api.ServeHTTP(w, r)
+	}
+}
+
 // Health says why the daemon does not move though it could ("": it does), and which databases it waits for.
 func (l *Listener) Health() (stalled string, awaited []string) {
 	l.mu.Lock()
@@ -79,8 +126,19 @@ func (l *Listener) Health() (stalled string, awaited []string) {
 	return l.watch()
 }
 
-// health answers 200 while the daemon lives, also while it waits for a database, and 503 where it stands still.
-func (l *Listener) health(w http.ResponseWriter, _ *http.Request) {
+// health answers 200 while the daemon lives, also while it waits for a database, and 503 where it stands still. It
+// needs no token; where there are none, it is for this machine only, as all else.
+func (l *Listener) health(w http.ResponseWriter, r *http.Request, api *served) {
+	if api == nil || api.gate.auth == nil {
+		if refusal := elsewhere(r, l.address()); refusal != "" {
+			problem(w, http.StatusForbidden, refusal)
+			return
+		}
+	}
+	if !reads(r) {
+		notAllowed(w, http.MethodGet)
+		return
+	}
 	stalled, awaited := l.Health()
 	answer := struct {
 		Status  string   `json:"status"`
@@ -92,33 +150,13 @@ func (l *Listener) health(w http.ResponseWriter, _ *http.Request) {
 		answer.Status, code = "stalled", http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(answer) // a client that went away needs no answer
 }
 
-// localOnly refuses what does not come from this machine, or came through a proxy: there is no token to tell callers
-// apart by.
-func localOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() {
-			problem(w, http.StatusForbidden, "only callers on this machine are answered")
-			return
-		}
-		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
-			if r.Header.Get(name) != "" {
-				problem(w, http.StatusForbidden, "requests through a proxy are refused")
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// problem answers with an RFC 9457 problem.
-func problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
+func (l *Listener) address() string {
+	if l.addr == nil {
+		return ""
+	}
+	return l.addr.String()
 }

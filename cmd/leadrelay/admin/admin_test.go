@@ -28,7 +28,7 @@ func TestHealth(t *testing.T) {
 		{"running", "", nil, "", 200, map[string]any{"status": "ok"}},
 		{"waiting for a database", "", []string{"the ledger"}, "", 200, map[string]any{"status": "ok", "waiting_for": []any{"the ledger"}}},
 		{"stalled", "the dispatcher stands still", nil, "", 503, map[string]any{"status": "stalled", "reason": "the dispatcher stands still"}},
-		{"through a proxy", "", nil, "X-Forwarded-For", 403, map[string]any{"title": "Forbidden", "status": 403.0, "detail": "requests through a proxy are refused"}},
+		{"through a proxy", "", nil, "X-Forwarded-For", 403, map[string]any{"title": "Forbidden", "status": 403.0, "detail": "without admin.token_file requests through a proxy are refused"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l.Watch(func() (string, []string) { return test.stalled, test.awaited })
@@ -55,17 +55,43 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestElsewhere: callers from other machines are refused, whatever they ask.
+// TestElsewhere: without tokens, callers from other machines, through proxies, or by a name that is not this machine's
+// are refused, whatever they ask.
 func TestElsewhere(t *testing.T) {
-	handler := localOnly(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was answered") }))
-	for _, from := range []string{"203.0.113.1:4000", "[2001:db8::1]:4000", "10.0.0.1:4000", "nonsense"} {
-		r := httptest.NewRequest(http.MethodGet, "/healthz", nil)
-		r.RemoteAddr = from
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		if w.Code != http.StatusForbidden {
-			t.Errorf("%s got HTTP %d", from, w.Code)
-		}
+	for _, test := range []struct {
+		name, from, host, header string
+		answered                 bool
+	}{
+		{"this machine", "127.0.0.1:4000", "127.0.0.1:8787", "", true},
+		{"localhost", "127.0.0.1:4000", "localhost:8787", "", true},
+		{"IPv6", "[::1]:4000", "[::1]:8787", "", true},
+		{"IPv6 without a port", "[::1]:4000", "[::1]", "", true},
+		{"IPv4 in IPv6", "[::ffff:127.0.0.1]:4000", "LOCALHOST", "", true},
+		{"the address listened on", "127.0.0.1:4000", "relay.internal:8787", "", true},
+		{"another machine", "203.0.113.1:4000", "127.0.0.1:8787", "", false},
+		{"another machine, IPv6", "[2001:db8::1]:4000", "127.0.0.1:8787", "", false},
+		{"another machine, private", "10.0.0.1:4000", "127.0.0.1:8787", "", false},
+		{"nobody", "nonsense", "127.0.0.1:8787", "", false},
+		{"a name that was made to lead here", "127.0.0.1:4000", "evil.example:8787", "", false},
+		{"such a name that looks like ours", "127.0.0.1:4000", "127.0.0.1.evil.example", "", false},
+		{"no name", "127.0.0.1:4000", "", "", false},
+		{"Forwarded", "127.0.0.1:4000", "localhost", "Forwarded", false},
+		{"X-Forwarded-For", "127.0.0.1:4000", "localhost", "X-Forwarded-For", false},
+		{"X-Forwarded-Proto", "127.0.0.1:4000", "localhost", "X-Forwarded-Proto", false},
+		{"X-Real-IP", "127.0.0.1:4000", "localhost", "X-Real-Ip", false},
+		{"Via", "127.0.0.1:4000", "localhost", "Via", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/healthz", nil)
+			r.RemoteAddr, r.Host = test.from, test.host
+			if test.header != "" {
+				r.Header.Set(test.header, "x")
+			}
+			refusal := elsewhere(r, "relay.internal:8787")
+			if (refusal == "") != test.answered {
+				t.Errorf("refused because %q", refusal)
+			}
+		})
 	}
 }
 

@@ -93,7 +93,8 @@ type HTTP struct {
 
 // Admin is the listener for people and scrapers.
 type Admin struct {
-	Listen string // host:port; "" for none
+	Listen    string // host:port; "" for none
+	TokenFile string // holds the token that may do everything; absolute, or "" for none
 }
 
 // A Config is a file that was read and found good, its references not yet expanded: texts that hold any are as

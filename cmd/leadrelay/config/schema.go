@@ -24,7 +24,7 @@ var schema = map[string][]string{
 	"webhook_source": {"query", "every"},
 	"push":           {"workers", "per_webhook"},
 	"http":           {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
-	"admin":          {"listen"},
+	"admin":          {"listen", "token_file"},
 }
 
 // elsewhere says where a key that is unknown in one mapping is known, "" where nowhere.

@@ -262,14 +262,15 @@ func (d *decoder) admin(v value) Admin {
 	if !ok || !listen.require("write "+wanted+", or leave admin out") {
 		return Admin{}
 	}
+	tokens := f.at("token_file").file()
 	s, settled := listen.word(wanted)
 	if !settled {
-		return Admin{Listen: s}
+		return Admin{Listen: s, TokenFile: tokens}
 	}
 	_, port, err := net.SplitHostPort(s)
 	n, errPort := strconv.Atoi(port)
 	if err != nil || errPort != nil || n < 0 || n > math.MaxUint16 {
 		listen.fail("%s is no address; write %s", listen.show(), wanted)
 	}
-	return Admin{Listen: s}
+	return Admin{Listen: s, TokenFile: tokens}
 }

@@ -17,6 +17,7 @@ create table webhooks (
 	old_key_until timestamptz,
 	headers      bytea not null,
 	types        text not null,
+	events       text not null,
 	dialect      text not null,
 	schedule     text not null,
 	timezone     text not null,
@@ -68,7 +69,7 @@ create table deliveries (
 	id              uuid primary key,
 	seen_at         timestamptz not null,
 	not_before      timestamptz,
-	next_at         timestamptz,
+	next_at         timestamptz, -- of a pending one: null while it waits for the version before it
 	first_failed_at timestamptz,
 	round_failed_at timestamptz,
 	settled_at      timestamptz,
@@ -100,6 +101,19 @@ create table deliveries (
 create index deliveries_due on deliveries (webhook, next_at) where state = 'pending';
 create index deliveries_leased on deliveries (lease) where state = 'sending';
 create index deliveries_row on deliveries (row_key, type);
+
+-- Of streams with versions, one row for each of the source's and each webhook that it was owed to: who enters or
+-- settles a version of it holds this. One version is open, and one more may wait for it while it is sent.
+create table row_versions (
+	webhook   text not null,
+	type      text not null,
+	row_key   text not null,
+	open_id   text not null default '',
+	behind_id text not null default '',
+	acked     text not null default '', -- the action that was acknowledged last
+	tried     boolean not null default false, -- something was sent since
+	primary key (webhook, type, row_key)
+);
 
 -- A webhook's row: who changes its pending deliveries holds it. due_at is never later than the earliest next_at of
 -- them, and null while there are none or the webhook is not active.

@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+const webhookTag = "webhooks"
+
+// A WebhookID is the webhook that a path names.
+type WebhookID struct {
+	ID string `path:"id" example:"acme" doc:"The webhook's id."`
+}
+
+// Revealing asks for whole URLs.
+type Revealing struct {
+	Reveal bool `query:"reveal" doc:"Show the whole URL. Needs a token that may write."`
+}
+
+// may refuses to reveal anything to those who may only read.
+func (r Revealing) may(ctx context.Context) error {
+	if r.Reveal && !callerOf(ctx).Write {
+		return huma.Error403Forbidden("reveal needs a token that may write")
+	}
+	return nil
+}
+
+// Keyed is a webhook's id and sign key.
+type Keyed struct {
+	ID      string `json:"id" example:"acme"`
+	SignKey string `json:"sign_key" doc:"Hand it to the CRM's developer. Empty where requests are not signed." example:"5f0c…"`
+}
+
+func keyed(w *jobs.Webhook) *answer[Keyed] { return &answer[Keyed]{Keyed{w.ID, w.SignKey.Reveal()}} }
+
+// webhooks adds what reads webhooks.
+func (a *API) webhooks() {
+	register(a, huma.Operation{
+		OperationID: "list-webhooks", Method: http.MethodGet, Path: webhooksPath, Tags: []string{webhookTag},
+		Summary:     "List webhooks",
+		Description: "By id. Pages stay right while webhooks come and go: none is shown twice, and none that stays is left out.",
+	}, a.listWebhooks)
+	register(a, huma.Operation{
+		OperationID: "get-webhook", Method: http.MethodGet, Path: webhooksPath + "/{id}", Tags: []string{webhookTag},
+		Summary: "Show a webhook", Errors: []int{http.StatusNotFound},
+	}, a.getWebhook)
+	register(a, huma.Operation{
+		OperationID: "get-webhook-key", Method: http.MethodGet, Path: webhooksPath + "/{id}/key", Tags: []string{webhookTag},
+		Summary:     "Show a webhook's sign key",
+		Description: "Needs a token that may write. Every call is logged, with the caller's name.", Errors: []int{http.StatusNotFound},
+	}, a.getKey)
+}
+
+func (a *API) listWebhooks(ctx context.Context, in *struct {
+	Paging
+	Revealing
+},
+) (*answer[List[Webhook]], error) {
+	if err := in.may(ctx); err != nil {
+		return nil, err
+	}
+	all, err := a.desk(ctx).Webhooks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// By the ids' bytes, whatever order a database's language gives them.
+	slices.SortFunc(all, func(a, b jobs.Webhook) int { return cmp.Compare(a.ID, b.ID) })
+	if in.After != "" {
+		i, there := slices.BinarySearchFunc(all, in.After, func(w jobs.Webhook, id string) int { return cmp.Compare(w.ID, id) })
+		if there {
+			i++
+		}
+		all = all[i:]
+	}
+	page := List[Webhook]{Items: []Webhook{}}
+	for i := range all {
+		if len(page.Items) == in.Limit {
+			page.Next = page.Items[in.Limit-1].ID
+			break
+		}
+		page.Items = append(page.Items, ViewOf(&all[i], in.Reveal))
+	}
+	return &answer[List[Webhook]]{page}, nil
+}
+
+// find returns one webhook that there is for the caller.
+func (a *API) find(ctx context.Context, id string) (*jobs.Webhook, error) {
+	all, err := a.desk(ctx).Webhooks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(w jobs.Webhook) bool { return w.ID == id })
+	if i < 0 {
+		return nil, noWebhook(id)
+	}
+	return &all[i], nil
+}
+
+func noWebhook(id string) error {
+	return huma.Error404NotFound("there is no webhook " + strings.ToValidUTF8(id, "\ufffd"))
+}
+
+func (a *API) getWebhook(ctx context.Context, in *struct {
+	WebhookID
+	Revealing
+},
+) (*answer[Webhook], error) {
+	if err := in.may(ctx); err != nil {
+		return nil, err
+	}
+	w, err := a.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &answer[Webhook]{ViewOf(w, in.Reveal)}, nil
+}
+
+func (a *API) getKey(ctx context.Context, in *WebhookID) (*answer[Keyed], error) {
+	who := callerOf(ctx)
+	if !who.Write {
+		return nil, huma.Error403Forbidden("sign keys are shown to tokens that may write")
+	}
+	w, err := a.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	a.Log.Info("a sign key was shown", "webhook", w.ID, "to", who.Name)
+	return keyed(w), nil
+}

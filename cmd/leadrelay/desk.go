@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/jobs/ledger"
+	"github.com/leadrelay/leadrelay/sinks"
+)
+
+// A desk does by hand what is asked for: on a command line, or over HTTP.
+type desk struct {
+	*parts
+	chatbot string       // whose webhooks are seen and touched, those of several chatbots not among them; "": all
+	runner  *jobs.Runner // that serves; nil on a command line
+}
+
+// sees reports whether there is such a webhook for who asks.
+func (d desk) sees(w *jobs.Webhook) bool {
+	return d.chatbot == "" || len(w.Chatbots) == 1 && w.Chatbots[0] == d.chatbot
+}
+
+func (d desk) registrar() jobs.Registrar {
+	return jobs.Registrar{Ledger: d.ledger, Sources: d.streams, NewKey: sinks.NewKey, Signs: signs, Fits: fits, Sees: d.sees}
+}
+
+// Webhooks returns those that there are for who asks, by id.
+func (d desk) Webhooks(ctx context.Context) ([]jobs.Webhook, error) {
+	set, err := d.ledger.Webhooks(ctx)
+	return slices.DeleteFunc(set.Webhooks, func(w jobs.Webhook) bool { return !d.sees(&w) }), err
+}
+
+// Enter enters the webhook that a document describes; one without an id is given one.
+func (d desk) Enter(ctx context.Context, document map[string]any) (jobs.Webhook, error) {
+	if document["id"] == nil {
+		document["id"] = strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
+	}
+	w, err := webhookOf(d.config, document)
+	if err != nil {
+		return w, err
+	}
+	if err := d.own(&w); err != nil {
+		return w, err
+	}
+	return d.registrar().Add(ctx, w)
+}
+
+// own refuses to make a webhook one that there is not for who asks.
+func (d desk) own(w *jobs.Webhook) error {
+	if d.sees(w) {
+		return nil
+	}
+	return admin.Mistakes{{Key: "chatbot", Text: "this token is for the chatbot " + d.chatbot + " alone"}}
+}
+
+// Put makes the webhook of this id what a document says, or enters it.
+func (d desk) Put(ctx context.Context, id string, document map[string]any) (w jobs.Webhook, entered bool, err error) {
+	document["id"] = id
+	for range 3 { // it may come and go meanwhile
+		w, err = d.replace(ctx, id, document)
+		if !errors.Is(err, jobs.ErrNotFound) {
+			return w, false, err
+		}
+		w, err = d.Enter(ctx, document)
+		if exists, ok := errors.AsType[*jobs.ExistsError](err); !ok || exists.ID != id {
+			return w, err == nil, err
+		}
+	}
+	return w, false, err
+}
+
+func (d desk) replace(ctx context.Context, id string, document map[string]any) (jobs.Webhook, error) {
+	to, err := webhookOf(d.config, document)
+	if err != nil {
+		return to, err
+	}
+	return d.registrar().Change(ctx, id, func(w *jobs.Webhook) error {
+		to := to // f may be called again
+		key := to.SignKey
+		to.SignKey, to.KeyMade, to.OldKey, to.OldKeyUntil = w.SignKey, w.KeyMade, w.OldKey, w.OldKeyUntil
+		if to.SignKeyOf == "" {
+			to.SignKeyOf = w.SignKeyOf
+		}
+		*w = to
+		if err := giveKey(w, key); err != nil {
+			return err
+		}
+		return d.own(w)
+	})
+}
+
+// giveKey gives a changed webhook a key, where there is one; else it keeps its own, where that still fits.
+func giveKey(w *jobs.Webhook, key jobs.Secret) error {
+	switch {
+	case key != "" && (key != w.SignKey || w.SignKeyOf != ""):
+		w.SignKey, w.SignKeyOf, w.KeyMade = key, "", false
+	case w.SignKeyOf != "": // the other's, and looked at with it
+		return nil
+	case key != "", w.SignKey == "" && !signs(w.Dialect), w.SignKey != "" && fits(w.Dialect, w.SignKey):
+		return nil
+	case w.SignKey == "" || w.KeyMade:
+		w.SignKey, w.KeyMade = sinks.NewKey(w.Dialect), true
+	default:
+		return admin.Mistakes{{Key: "sign_key", Text: fmt.Sprintf("the webhook's is none of dialect %s; give one", w.Dialect)}}
+	}
+	w.OldKey, w.OldKeyUntil = "", time.Time{}
+	return nil
+}
+
+// Change changes what a document names; nil is the default.
+func (d desk) Change(ctx context.Context, id string, document map[string]any) (jobs.Webhook, error) {
+	return d.registrar().Change(ctx, id, func(w *jobs.Webhook) error {
+		if err := applyTo(w, d.config, document); err != nil {
+			return err
+		}
+		return d.own(w)
+	})
+}
+
+// SetState disables a webhook by hand, or lets it run again.
+func (d desk) SetState(ctx context.Context, id string, state jobs.WebhookState) (jobs.Webhook, error) {
+	return d.registrar().SetState(ctx, id, state)
+}
+
+// Rotate rotates a webhook's key.
+func (d desk) Rotate(ctx context.Context, id string, how jobs.Rotation) (jobs.Webhook, error) {
+	return d.registrar().Rotate(ctx, id, how)
+}
+
+// Remove forgets a webhook and counts what it is still owed.
+func (d desk) Remove(ctx context.Context, id string) (int, error) {
+	return d.registrar().Remove(ctx, id)
+}
+
+// Deliveries returns a page of those of webhooks and chatbots that there are for who asks.
+func (d desk) Deliveries(ctx context.Context, q admin.DeliveryQuery) ([]jobs.Delivery, string, error) {
+	f := ledger.Filter{Chatbot: q.Chatbot, Type: q.Type, State: q.State, Row: q.Row, Limit: q.Limit, After: q.After}
+	if q.Webhook != "" {
+		f.Webhooks = []string{q.Webhook}
+	}
+	if d.chatbot != "" {
+		ids, err := d.ids(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		if f.Webhooks != nil {
+			ids = slices.DeleteFunc(ids, func(id string) bool { return id != q.Webhook })
+		}
+		if q.Chatbot != "" && q.Chatbot != d.chatbot {
+			ids = []string{}
+		}
+		f.Webhooks, f.Chatbot = ids, d.chatbot
+	}
+	return d.ledger.Deliveries(ctx, f)
+}
+
+// ids are those of the webhooks that there are for who asks.
+func (d desk) ids(ctx context.Context) ([]string, error) {
+	webhooks, err := d.Webhooks(ctx)
+	ids := make([]string, len(webhooks))
+	for i := range webhooks {
+		ids[i] = webhooks[i].ID
+	}
+	return ids, err
+}
+
+// Delivery returns one delivery and what is known of its attempts.
+func (d desk) Delivery(ctx context.Context, id uuid.UUID) (jobs.Delivery, []jobs.Attempt, error) {
+	delivery, err := d.ledger.Delivery(ctx, id)
+	if err != nil {
+		return delivery, nil, err
+	}
+	if d.chatbot != "" {
+		ids, err := d.ids(ctx)
+		if err != nil {
+			return jobs.Delivery{}, nil, err
+		}
+		if delivery.Chatbot != d.chatbot || !slices.Contains(ids, delivery.Webhook) {
+			return jobs.Delivery{}, nil, fmt.Errorf("delivery %s: %w", id, jobs.ErrNotFound)
+		}
+	}
+	attempts, err := d.ledger.Attempts(ctx, id)
+	return delivery, attempts, err
+}
+
+// Runs returns a page of runs, the newest first.
+func (d desk) Runs(ctx context.Context, limit int, after string) ([]jobs.Run, string, error) {
+	return d.ledger.ListRuns(ctx, limit, after)
+}
+
+// Run returns one run.
+func (d desk) Run(ctx context.Context, id string) (jobs.Run, error) { return d.ledger.Run(ctx, id) }
+
+// StartRun begins a run by hand in the daemon that serves.
+func (d desk) StartRun(ctx context.Context, scope jobs.Scope) (jobs.Run, error) {
+	for i, typ := range scope.Types {
+		if err := knownType(d.config, typ); err != nil {
+			return jobs.Run{}, admin.Mistakes{{Key: fmt.Sprintf("types[%d]", i), Text: err.Error()}}
+		}
+	}
+	if d.chatbot != "" {
+		for i, chatbot := range scope.Chatbots {
+			if chatbot != d.chatbot {
+				return jobs.Run{}, admin.Mistakes{{Key: fmt.Sprintf("chatbots[%d]", i), Text: "this token is for the chatbot " + d.chatbot + " alone"}}
+			}
+		}
+		scope.Chatbots = []string{d.chatbot}
+		ids, err := d.ids(ctx)
+		if err != nil {
+			return jobs.Run{}, err
+		}
+		for i, id := range scope.Webhooks {
+			if !slices.Contains(ids, id) {
+				return jobs.Run{}, admin.Mistakes{{Key: fmt.Sprintf("webhooks[%d]", i), Text: "there is no such webhook"}}
+			}
+		}
+		if scope.Webhooks == nil {
+			scope.Webhooks = ids
+		}
+	}
+	return d.runner.Start(ctx, scope)
+}
+
+// knownType says that the configuration has no stream of a type.
+func knownType(c *config.Resolved, typ string) error {
+	if slices.ContainsFunc(c.Streams, func(s config.Stream) bool { return s.Type == typ }) {
+		return nil
+	}
+	return errors.New("the configuration has no such stream")
+}

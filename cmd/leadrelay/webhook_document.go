@@ -1,0 +1,108 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
+	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
+)
+
+// webhookOf reads a document of one webhook as the configuration c would hold it.
+func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
+	w, found := c.ReadWebhook(doc, configOptions())
+	var mistakes admin.Mistakes
+	for _, m := range found {
+		mistakes = append(mistakes, admin.Mistake{Key: m.Path, Text: m.Text})
+	}
+	if mistakes == nil {
+		mistakes = mistakesOf(w, c.HTTP.AllowHTTP)
+	}
+	if mistakes != nil {
+		return jobs.Webhook{}, mistakes
+	}
+	return w, nil
+}
+
+// mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.
+func mistakesOf(w jobs.Webhook, allowHTTP bool) (mistakes admin.Mistakes) {
+	if _, err := sinks.ParseURL(w.URL, allowHTTP); err != nil {
+		mistakes = append(mistakes, admin.Mistake{Key: "url", Text: err.Error()})
+	}
+	if w.SignKey != "" { // one that is left out is made
+		if err := sinks.CheckKey(w.Dialect, w.SignKey); err != nil {
+			mistakes = append(mistakes, admin.Mistake{Key: "sign_key", Text: err.Error()})
+		}
+	}
+	if err := sinks.CheckHeaders(w.Dialect, w.Headers); err != nil {
+		mistakes = append(mistakes, admin.Mistake{Key: "headers", Text: err.Error()})
+	}
+	return mistakes
+}
+
+// applyTo changes what a document names; nil is the default. With another dialect, retries and accepted answers that
+// were the old one's become the new one's.
+func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
+	whole := map[string]any{"id": w.ID, "chatbot": w.Chatbots, "url": w.URL.Reveal(), "dialect": w.Dialect}
+	if w.AllChatbots() {
+		whole["chatbot"] = jobs.AllChatbots
+	}
+	var mistakes admin.Mistakes
+	for key, value := range doc {
+		switch {
+		case value == nil && key == "sign_key":
+			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is never taken away; rotate-key makes a new one"})
+		case key == "from" && value != w.From:
+			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"})
+		case value == nil, value == "" && key == "sign_key_of":
+			delete(whole, key)
+		default:
+			whole[key] = value
+		}
+	}
+	if mistakes != nil {
+		return mistakes
+	}
+	to, err := webhookOf(c, whole)
+	if err != nil {
+		return err
+	}
+	if to.Dialect != w.Dialect {
+		if _, named := doc["retry_at"]; !named && slices.Equal(w.RetryAt, dialectRetryAt(w.Dialect)) {
+			w.RetryAt = to.RetryAt
+		}
+		if _, named := doc["ack"]; !named && slices.Equal(w.Ack, dialectAck(w.Dialect)) {
+			w.Ack = to.Ack
+		}
+	}
+	for key := range doc {
+		switch key {
+		case "chatbot":
+			w.Chatbots = to.Chatbots
+		case "url":
+			w.URL = to.URL
+		case "types":
+			w.Types = to.Types
+		case "dialect":
+			w.Dialect = to.Dialect
+		case "schedule":
+			w.Schedule = to.Schedule
+		case "timezone":
+			w.Timezone = to.Timezone
+		case "immediate":
+			w.Immediate = to.Immediate
+		case "retry_at":
+			w.RetryAt = to.RetryAt
+		case "ack":
+			w.Ack = to.Ack
+		case "headers":
+			w.Headers = to.Headers
+		case "description":
+			w.Description = to.Description
+		case "sign_key_of":
+			w.SignKeyOf = to.SignKeyOf
+		}
+	}
+	return giveKey(w, to.SignKey)
+}

@@ -1,0 +1,381 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+var (
+	sqlTrackRows = sqlText(`
+		insert into row_versions (webhook, type, row_key) select e.webhook, e.type, e.row_key
+		from unnest($1::text[], $2::text[], $3::text[]) as e(webhook, type, row_key)
+		where true on conflict (webhook, type, row_key) do nothing`)
+	sqlLockRows = sqlText(`
+		select webhook, type, row_key, open_id, behind_id, acked, tried from row_versions
+		where (webhook, type, row_key) in (
+			select e.webhook, e.type, e.row_key
+			from unnest($1::text[], $2::text[], $3::text[]) as e(webhook, type, row_key))
+		order by webhook, type, row_key for update`)
+	sqlPutRows = sqlText(`
+		update row_versions set open_id = e.now_open, behind_id = e.now_behind, acked = e.now_acked, tried = e.now_tried
+		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+			as e(hook, kind, key, now_open, now_behind, now_acked, now_tried)
+		where webhook = e.hook and type = e.kind and row_key = e.key`)
+	sqlOpenVersions = sqlText(`
+		select id, state, version, action, run, rounds, spent_in_run, not_before from deliveries
+		where id = any($1::uuid[]) order by id for update`)
+	sqlKnown     = sqlText(`select id from deliveries where id = any($1::uuid[])`)
+	sqlSupersede = sqlText(`
+		update deliveries set state = 'dead', reason = $1, last_error = $2, settled_at = $3, next_at = null,
+			spent_in_run = $4, lease = ''
+		where id = any($5::uuid[])`)
+	sqlWait     = sqlText(`update deliveries set next_at = null where id = any($1::uuid[])`)
+	sqlFollow   = sqlText(`update deliveries set id = $2, action = $3, next_at = $4, not_before = null where id = $1`)
+	sqlVersions = sqlText(`
+		select row_key, acked, tried from row_versions
+		where webhook = $1 and type = $2 and row_key = any($3::text[])`)
+)
+
+// last_error of deliveries that ended because of what their row became.
+const (
+	newerVersion = "newer_version"
+	rowGone      = "row_gone"
+)
+
+// A rowKey is one row of a source as one webhook sees it.
+type rowKey struct{ webhook, typ, row string }
+
+func rowOf(d *jobs.Delivery) rowKey { return rowKey{d.Webhook, d.Type, d.Row} }
+
+func compareRows(a, b rowKey) int {
+	return cmp.Or(cmp.Compare(a.webhook, b.webhook), cmp.Compare(a.typ, b.typ), cmp.Compare(a.row, b.row))
+}
+
+// A tracked row is what row_versions says of it.
+type tracked struct {
+	open, behind string // ids of deliveries; ""
+	jobs.RowVersions
+}
+
+// A version is a delivery that may be open.
+type version struct {
+	id, state, version, action, run string
+	rounds                          int
+	spent                           bool
+	notBefore                       time.Time
+}
+
+func (v *version) isOpen() bool {
+	return v != nil && (v.state == string(jobs.Pending) || v.state == string(jobs.Sending))
+}
+
+// of reports whether it is of the same version as key.
+func (v *version) of(key *jobs.Key) bool {
+	return v.version == key.Version && (v.action == jobs.ActionRemove) == (key.Action == jobs.ActionRemove)
+}
+
+// heldRows are the rows that a transaction holds, and what becomes of them.
+type heldRows struct {
+	t       *tx
+	rows    map[rowKey]*tracked
+	byID    map[string]*version
+	known   map[uuid.UUID]bool
+	runs    runCounts
+	due     dues
+	dead    map[jobs.Reason][]string
+	waiting []string
+	follow  []following
+	entered []jobs.Delivery
+}
+
+// following is a version that waited and goes now.
+type following struct {
+	id, newID, action string
+	at                time.Time
+}
+
+// holdRows takes the right to enter and settle versions of these rows. track: rows that are not there yet begin to be.
+func (t *tx) holdRows(ctx context.Context, keys []rowKey, track bool) (*heldRows, error) {
+	v := &heldRows{
+		t: t, rows: make(map[rowKey]*tracked, len(keys)), byID: map[string]*version{}, known: map[uuid.UUID]bool{},
+		runs: runCounts{}, due: dues{}, dead: map[jobs.Reason][]string{},
+	}
+	if len(keys) == 0 {
+		return v, nil
+	}
+	slices.SortFunc(keys, compareRows)
+	keys = slices.Compact(keys)
+	b := t.l.batch(len(keys))
+	for _, k := range keys {
+		b.text(k.webhook)
+		b.text(k.typ)
+		b.text(k.row)
+		b.end()
+	}
+	args := b.args()
+	if track {
+		if _, err := t.exec(ctx, sqlTrackRows, args...); err != nil {
+			return nil, err
+		}
+	}
+	err := t.each(ctx, sqlLockRows, args, func(rows *sql.Rows) error {
+		var k rowKey
+		r := &tracked{}
+		err := rows.Scan(&k.webhook, &k.typ, &k.row, &r.open, &r.behind, &r.Acked, &r.Tried)
+		v.rows[k] = r
+		return err
+	})
+	return v, err
+}
+
+// webhooks are those of the rows, sorted.
+func (v *heldRows) webhooks() []string {
+	var all []string
+	for k := range v.rows {
+		all = append(all, k.webhook)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// look reads the versions that are open, and which of the candidates for entering are known.
+func (v *heldRows) look(ctx context.Context, candidates []*jobs.Delivery) error {
+	ids := []string{}
+	for _, r := range v.rows {
+		for _, id := range [...]string{r.open, r.behind} {
+			if id != "" {
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) > 0 {
+		err := v.t.each(ctx, sqlOpenVersions, []any{ids}, func(rows *sql.Rows) error {
+			var o version
+			err := rows.Scan(&o.id, &o.state, &o.version, &o.action, &o.run, &o.rounds, &o.spent, instant{&o.notBefore})
+			v.byID[o.id] = &o
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(candidates) == 0 {
+		return nil
+	}
+	ids = ids[:0]
+	for _, d := range candidates {
+		for _, id := range candidateIDs(d.Key) {
+			ids = append(ids, id.String())
+		}
+	}
+	return v.t.each(ctx, sqlKnown, []any{ids}, func(rows *sql.Rows) error {
+		var id uuid.UUID
+		err := rows.Scan(&id)
+		v.known[id] = true
+		return err
+	})
+}
+
+// candidateIDs are the ids that a version may have been entered under: what it goes as depends on what went before.
+func candidateIDs(k jobs.Key) []uuid.UUID {
+	if k.Action == jobs.ActionRemove {
+		return []uuid.UUID{k.ID()}
+	}
+	var ids []uuid.UUID
+	for _, action := range [...]string{jobs.ActionCreate, jobs.ActionUpdate} {
+		k.Action = action
+		ids = append(ids, k.ID())
+	}
+	return ids
+}
+
+// enter says what becomes of a version that was seen; ok: it is entered, as the delivery returned.
+func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
+	for _, id := range candidateIDs(d.Key) {
+		if v.known[id] {
+			return d, false
+		}
+	}
+	r := v.rows[rowOf(&d)]
+	open, behind := v.byID[r.open], v.byID[r.behind]
+	under := open.isOpen() && open.state == string(jobs.Sending)
+	went := r.RowVersions
+	if under { // how that ends says what this goes as; most are acknowledged
+		went.Tried = true
+		if open.action != jobs.ActionRemove {
+			went.Acked = open.action
+		}
+	}
+	d.Action = went.Action(d.Action)
+	if d.Action == "" || !d.Wanted.Has(d.Action) {
+		return d, false
+	}
+	d.ID = d.Key.ID()
+	v.known[d.ID] = true
+	if behind.isOpen() {
+		v.end(behind, jobs.Superseded)
+		r.behind = ""
+	}
+	if open.isOpen() && !under {
+		v.end(open, jobs.Superseded)
+	}
+	if !under {
+		r.open = ""
+	}
+	if d.State == jobs.Pending {
+		if under {
+			d.NotBefore, d.NextAt = latest(d.NextAt, d.NotBefore), time.Time{}
+			r.behind = d.ID.String()
+			v.waiting = append(v.waiting, r.behind)
+		} else {
+			r.open = d.ID.String()
+		}
+		v.byID[d.ID.String()] = &version{
+			id: d.ID.String(), state: string(jobs.Pending), version: d.Version, action: d.Action, run: d.Run, notBefore: d.NotBefore,
+		}
+	}
+	v.entered = append(v.entered, d)
+	return d, true
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// end makes a pending version dead. It leaves its run, where the one that goes instead takes its place.
+func (v *heldRows) end(o *version, why jobs.Reason) {
+	o.state = string(jobs.Dead)
+	v.dead[why] = append(v.dead[why], o.id)
+	v.leave(o.run, o.rounds, o.spent)
+}
+
+// leave takes a delivery out of its run's counts.
+func (v *heldRows) leave(run string, rounds int, spent bool) {
+	c := v.runs.of(run)
+	if rounds > 0 {
+		c.carried--
+	} else {
+		c.gathered--
+	}
+	if spent {
+		c.failed--
+	}
+}
+
+// settled says what follows from an outcome that was recorded: what waited for it goes, or what it names goes instead.
+// withdrawn: nothing is owed in place of it.
+func (v *heldRows) settled(o *jobs.Outcome) (withdrawn bool) {
+	d := &o.Delivery
+	r := v.rows[rowOf(d)]
+	if r == nil {
+		return false
+	}
+	r.Tried = r.Tried || o.Attempt != nil
+	if d.State == jobs.Delivered {
+		r.Acked, r.Tried = d.Action, false
+	}
+	if r.open != d.ID.String() || d.State == jobs.Pending {
+		return false
+	}
+	r.open = ""
+	behind := v.byID[r.behind]
+	if behind.isOpen() && (o.Newer == nil || behind.of(&o.Newer.Key)) {
+		v.next(r, behind, d)
+		return false
+	}
+	if o.Newer == nil {
+		return false
+	}
+	_, entered := v.enter(*o.Newer)
+	withdrawn = !entered && o.Newer.Action == jobs.ActionRemove
+	if behind.isOpen() { // it is not entered, and what waited is no longer what the row is
+		why := jobs.Superseded
+		if withdrawn {
+			why = jobs.Withdrawn
+		}
+		v.end(behind, why)
+		r.behind = ""
+	}
+	return withdrawn
+}
+
+// next lets a version go that waited for d.
+func (v *heldRows) next(r *tracked, behind *version, d *jobs.Delivery) {
+	r.behind = ""
+	drafted := behind.action
+	if drafted == jobs.ActionUpdate && (r.Acked != "" || d.Action == jobs.ActionCreate) { // else its webhook hears of changes alone
+		drafted = jobs.ActionCreate
+	}
+	action := r.Action(drafted)
+	if action == "" {
+		v.end(behind, jobs.Withdrawn)
+		return
+	}
+	key := jobs.Key{Webhook: d.Webhook, Type: d.Type, Row: d.Row, Version: behind.version, Action: action}
+	f := following{id: behind.id, newID: key.ID().String(), action: action, at: latest(v.t.now, behind.notBefore)}
+	v.follow = append(v.follow, f)
+	v.due.add(d.Webhook, f.at)
+	r.open = f.newID
+}
+
+// store writes what became of the rows. The webhooks' due rows are held.
+func (v *heldRows) store(ctx context.Context) error {
+	for why, ids := range v.dead {
+		last := newerVersion
+		if why == jobs.Withdrawn {
+			last = rowGone
+		}
+		if _, err := v.t.exec(ctx, sqlSupersede, string(why), last, v.t.now, false, ids); err != nil {
+			return err
+		}
+	}
+	for _, f := range v.follow {
+		if _, err := v.t.exec(ctx, sqlFollow, f.id, f.newID, f.action, f.at); err != nil {
+			return err
+		}
+	}
+	if len(v.waiting) > 0 {
+		if _, err := v.t.exec(ctx, sqlWait, v.waiting); err != nil {
+			return err
+		}
+	}
+	if len(v.rows) == 0 {
+		return nil
+	}
+	b := v.t.l.batch(len(v.rows))
+	for k, r := range v.rows {
+		for _, s := range [...]string{k.webhook, k.typ, k.row, r.open, r.behind, r.Acked} {
+			b.text(s)
+		}
+		b.flag(r.Tried)
+		b.end()
+	}
+	_, err := v.t.exec(ctx, sqlPutRows, b.args()...)
+	return err
+}
+
+// Versions returns what is known of these rows of a type at a webhook, by row.
+func (l *Ledger) Versions(ctx context.Context, webhook, typ string, rows []string) (map[string]jobs.RowVersions, error) {
+	var known map[string]jobs.RowVersions
+	err := l.view("look up the versions of rows", func(t *tx) error {
+		known = make(map[string]jobs.RowVersions, len(rows))
+		return t.each(ctx, sqlVersions, []any{webhook, typ, rows}, func(rs *sql.Rows) error {
+			var row string
+			var v jobs.RowVersions
+			err := rs.Scan(&row, &v.Acked, &v.Tried)
+			known[row] = v
+			return err
+		})
+	})
+	return known, err
+}

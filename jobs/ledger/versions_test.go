@@ -1,0 +1,467 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// versionSeen is a version of a row as a scan drafts it: pending, due at once.
+func versionSeen(webhook, row, version, action string) jobs.Delivery {
+	k := jobs.Key{Webhook: webhook, Type: "Lead", Row: row, Version: version, Action: action}
+	return jobs.Delivery{ID: k.ID(), Key: k, Chatbot: "bot", State: jobs.Pending}
+}
+
+// see enters a page of versions.
+func (s *stage) see(page ...jobs.Delivery) []bool {
+	s.t.Helper()
+	for i := range page {
+		if page[i].NextAt.IsZero() {
+			page[i].NextAt = s.Now()
+		}
+	}
+	stream := s.stream("Lead")
+	return must[[]bool](s.t)(s.Enter(context.Background(), jobs.Entries{Type: "Lead", Version: stream.Version, Versioned: true, Deliveries: page}))
+}
+
+// claimOne claims the one delivery that is due.
+func (s *stage) claimOne(lease string) jobs.Delivery {
+	s.t.Helper()
+	all := s.claimAll(lease)
+	if len(all) != 1 {
+		s.t.Fatalf("%d deliveries are due, want one", len(all))
+	}
+	return all[0]
+}
+
+func (s *stage) claimAll(lease string) []jobs.Delivery {
+	s.t.Helper()
+	return must[[]jobs.Delivery](s.t)(s.Claim(context.Background(), jobs.Claim{Lease: lease, Each: 100, Limit: 100}))
+}
+
+// settleAs settles a claimed delivery after an attempt.
+func (s *stage) settleAs(d jobs.Delivery, state jobs.State, newer *jobs.Delivery) {
+	s.t.Helper()
+	o := jobs.Outcome{Delivery: d, Lease: d.Lease, Newer: newer}
+	o.Delivery.State, o.Delivery.Lease, o.Delivery.SettledAt = state, "", s.Now()
+	switch {
+	case newer != nil:
+		o.Delivery.State, o.Delivery.Reason, o.Delivery.LastError = jobs.Dead, jobs.Superseded, newerVersion
+	case state == jobs.Delivered:
+		o.Delivery.Attempts++
+		o.Attempt = &jobs.Attempt{At: s.Now(), Status: 200}
+	default:
+		o.Delivery.Attempts++
+		o.Delivery.NextAt, o.Delivery.InRound, o.Delivery.LastError = s.Now().Add(time.Minute), true, "http_500"
+		o.Delivery.FirstFailedAt, o.Delivery.RoundFailedAt = s.Now(), s.Now()
+		o.Attempt = &jobs.Attempt{At: s.Now(), Status: 500, Error: "http_500"}
+	}
+	if held := must[[]bool](s.t)(s.Settle(context.Background(), []jobs.Outcome{o})); !held[0] {
+		s.t.Fatal("the outcome was not recorded")
+	}
+}
+
+// story is every delivery in the ledger, by version and action.
+func (s *stage) story() map[string]string {
+	s.t.Helper()
+	all := map[string]string{}
+	for _, d := range s.all() {
+		text := string(d.State)
+		if d.State == jobs.Dead {
+			text = string(d.Reason)
+		} else if d.State == jobs.Pending && d.NextAt.IsZero() {
+			text = "waits"
+		}
+		all[d.Version+" "+d.Action] = text
+		if d.ID != d.Key.ID() {
+			s.t.Errorf("%s %s has the id of another key", d.Version, d.Action)
+		}
+	}
+	return all
+}
+
+func (s *stage) all() []jobs.Delivery {
+	s.t.Helper()
+	page, _, err := s.Deliveries(context.Background(), Filter{Limit: 1000})
+	s.must(err)
+	return page
+}
+
+func TestVersions(t *testing.T) {
+	const create, update, remove = jobs.ActionCreate, jobs.ActionUpdate, jobs.ActionRemove
+	for name, tt := range map[string]struct {
+		do   func(s *stage, lease string)
+		want map[string]string
+	}{
+		"an edit before delivery goes as create": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.see(versionSeen("a", "1", "v2", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+		}, map[string]string{"v1 create": "superseded", "v2 create": "delivered"}},
+		"an edit after delivery goes as update": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("a", "1", "v2", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+		}, map[string]string{"v1 create": "delivered", "v2 update": "delivered"}},
+		"an edit while it is sent waits": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create))
+			if due := s.claimAll(lease); len(due) > 0 {
+				s.t.Errorf("%d are sent beside the version before them", len(due))
+			}
+		}, map[string]string{"v1 create": "sending", "v2 update": "waits"}},
+		"what waited goes as update after an acknowledgement": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			d := s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create))
+			s.settleAs(d, jobs.Delivered, nil)
+			s.claimOne(lease)
+		}, map[string]string{"v1 create": "delivered", "v2 update": "sending"}},
+		"what waited goes as create after a failure": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			d := s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create))
+			s.settleAs(d, jobs.Pending, nil)
+			s.claimOne(lease)
+		}, map[string]string{"v1 create": "superseded", "v2 create": "sending"}},
+		"of two that wait the later goes": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			d := s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create), versionSeen("a", "1", "v3", create))
+			s.see(versionSeen("a", "1", "v4", create))
+			s.settleAs(d, jobs.Delivered, nil)
+		}, map[string]string{"v1 create": "delivered", "v2 update": "superseded", "v3 update": "superseded", "v4 update": "pending"}},
+		"a version that is known is not new": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("a", "1", "v2", create))
+			for _, v := range []string{"v1", "v2"} {
+				if s.see(versionSeen("a", "1", v, create))[0] {
+					s.t.Errorf("%s is new again", v)
+				}
+			}
+		}, map[string]string{"v1 create": "delivered", "v2 update": "pending"}},
+		"a lease that ran out leaves what waits": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create))
+			s.pass(2 * time.Minute)
+			must[int](s.t)(s.Reclaim(context.Background()))
+			lease = s.lease()
+			newer := versionSeen("a", "1", "v2", create)
+			s.settleAs(s.claimOne(lease), "", &newer)
+		}, map[string]string{"v1 create": "superseded", "v2 create": "pending"}},
+		"a version found when it is read again goes instead": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			newer := versionSeen("a", "1", "v2", create)
+			s.settleAs(s.claimOne(lease), "", &newer)
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+		}, map[string]string{"v1 create": "superseded", "v2 create": "delivered"}},
+		"a removal of what was delivered is told": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("a", "1", "v2", remove))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+		}, map[string]string{"v1 create": "delivered", "v2 remove": "delivered"}},
+		"and what comes back is created": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("a", "1", "v2", remove))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("a", "1", "v3", create))
+		}, map[string]string{"v1 create": "delivered", "v2 remove": "delivered", "v3 create": "pending"}},
+		"a removal of what was never sent is nobody's": {func(s *stage, lease string) {
+			if s.see(versionSeen("a", "1", "v1", remove))[0] {
+				s.t.Error("it was entered")
+			}
+		}, map[string]string{}},
+		"what was deleted before it was sent is withdrawn": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			newer := versionSeen("a", "1", "v2", remove)
+			s.settleAs(s.claimOne(lease), "", &newer)
+		}, map[string]string{"v1 create": "withdrawn"}},
+		"a removal of what was tried is told": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Pending, nil)
+			s.see(versionSeen("a", "1", "v2", remove))
+		}, map[string]string{"v1 create": "superseded", "v2 remove": "pending"}},
+		"a change is not for a webhook that wants new rows alone": {func(s *stage, lease string) {
+			for _, v := range []string{"v1", "v2", "v3"} {
+				d := versionSeen("a", "1", v, create)
+				d.Wanted = jobs.Creates
+				s.see(d)
+				if v != "v1" {
+					for _, d := range s.claimAll(lease) {
+						s.settleAs(d, jobs.Delivered, nil)
+					}
+				}
+			}
+		}, map[string]string{"v1 create": "superseded", "v2 create": "delivered"}},
+		"a rejected version supersedes too": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			d := versionSeen("a", "1", "v2", create)
+			d.State, d.Reason, d.LastError = jobs.Dead, jobs.Rejected, "record cannot be encoded"
+			s.see(d)
+			s.see(versionSeen("a", "1", "v3", create))
+		}, map[string]string{"v1 create": "superseded", "v2 create": "rejected", "v3 create": "pending"}},
+		"webhooks have histories of their own": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(versionSeen("b", "1", "v2", create))
+		}, map[string]string{"v1 create": "delivered", "v2 create": "pending"}},
+		"removing the webhook ends what waits": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			s.claimOne(lease)
+			s.see(versionSeen("a", "1", "v2", create))
+			must[int](s.t)(s.RemoveWebhook(context.Background(), s.changed(), "a"))
+		}, map[string]string{"v1 create": "removed", "v2 update": "removed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, s *stage) {
+				s.webhooks("a", "b")
+				tt.do(s, s.lease())
+				if diff := cmp.Diff(tt.want, s.story()); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestVersionsOfRun: a run's counts stay right when versions take each other's places in it.
+func TestVersionsOfRun(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("a")
+		lease := s.lease()
+		run, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+		s.must(err)
+		in := func(row, version string) jobs.Delivery {
+			d := versionSeen("a", row, version, jobs.ActionCreate)
+			d.Run = run.ID
+			return d
+		}
+		s.see(in("1", "v1"), in("2", "v1"))
+		s.see(in("1", "v2"))
+		for _, d := range s.claimAll(lease) {
+			if d.Row == "2" {
+				newer := in("2", "v2")
+				s.settleAs(d, "", &newer)
+			} else {
+				s.see(in("1", "v3"))
+				s.settleAs(d, jobs.Pending, nil)
+			}
+		}
+		for _, d := range s.claimAll(lease) {
+			s.settleAs(d, jobs.Delivered, nil)
+		}
+		s.must(s.GatherDone(ctx, run.ID))
+		ended := must[[]jobs.Run](t)(s.EndRuns(ctx))
+		if len(ended) != 1 || ended[0].Gathered != 2 || ended[0].Delivered != 2 || ended[0].Pending() != 0 || ended[0].Dead != 0 {
+			t.Errorf("runs that ended: %+v", ended)
+		}
+		status := must[[]WebhookStatus](t)(s.Status(ctx))
+		if status[0].Delivered != 2 || status[0].Dead != 0 || status[0].Pending != 0 {
+			t.Errorf("status: %+v", status[0])
+		}
+	})
+}
+
+// TestVersionsAtRandom lets rows change, be scanned, claimed, sent, answered, and leases run out, in any order, by two
+// processes. What the CRM was told of each row is in order, and in the end is what the row is.
+func TestVersionsAtRandom(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("a")
+		other := s.open()
+		rows := 0
+		rapid.Check(t, func(t *rapid.T) {
+			rows++
+			w := &versionWorld{s: s, row: fmt.Sprint("row", rows), processes: []*Ledger{s.Ledger, other}}
+			w.leases = []string{s.lease(), s.lease()}
+			t.Repeat(map[string]func(*rapid.T){
+				"change": w.change, "scan": w.scan, "claim": w.claim, "answer": w.answer, "die": w.die, "": w.check,
+			})
+			w.drain(t)
+		})
+	})
+}
+
+type versionWorld struct {
+	s         *stage
+	row       string
+	processes []*Ledger
+	leases    []string
+	version   int
+	removed   bool
+	flying    []jobs.Delivery // sent, with what the row was then
+	told      []string        // acknowledged actions
+	last      string          // version that was acknowledged last
+	tried     bool
+}
+
+func (w *versionWorld) now() jobs.Delivery {
+	action := jobs.ActionCreate
+	if w.removed {
+		action = jobs.ActionRemove
+	}
+	d := versionSeen("a", w.row, fmt.Sprint("v", w.version), action)
+	d.NextAt = w.s.Now()
+	return d
+}
+
+func (w *versionWorld) change(t *rapid.T) {
+	w.version++
+	w.removed = rapid.IntRange(0, 4).Draw(t, "removed") == 0
+}
+
+func (w *versionWorld) scan(t *rapid.T) {
+	l := w.processes[rapid.IntRange(0, 1).Draw(t, "process")]
+	stream, err := l.Stream(context.Background(), "Lead")
+	noError(t, err)
+	_, err = l.Enter(context.Background(), jobs.Entries{Type: "Lead", Version: stream.Version, Versioned: true, Deliveries: []jobs.Delivery{w.now()}})
+	noError(t, err)
+}
+
+func (w *versionWorld) claim(t *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(t, "process")
+	claimed, err := w.processes[i].Claim(context.Background(), jobs.Claim{Lease: w.leases[i], Each: 10, Limit: 10})
+	noError(t, err)
+	now := w.now()
+	for _, d := range claimed {
+		if d.Row != w.row {
+			t.Fatalf("row %s of another world", d.Row)
+		}
+		if d.Version == now.Version && (d.Action == jobs.ActionRemove) == (now.Action == jobs.ActionRemove) {
+			w.flying = append(w.flying, d)
+			w.tried = true
+			continue
+		}
+		o := jobs.Outcome{Delivery: d, Lease: d.Lease, Newer: &now}
+		o.Delivery.State, o.Delivery.Reason, o.Delivery.LastError, o.Delivery.Lease = jobs.Dead, jobs.Superseded, newerVersion, ""
+		_, err := w.processes[i].Settle(context.Background(), []jobs.Outcome{o})
+		noError(t, err)
+	}
+	if len(w.flying) > 1 {
+		t.Fatalf("%d versions of a row are under way at once", len(w.flying))
+	}
+}
+
+func (w *versionWorld) answer(t *rapid.T) {
+	if len(w.flying) == 0 {
+		return
+	}
+	w.settle(t, w.flying[0], rapid.Bool().Draw(t, "acknowledged"))
+	w.flying = nil
+}
+
+func (w *versionWorld) settle(t *rapid.T, d jobs.Delivery, ok bool) {
+	o := jobs.Outcome{Delivery: d, Lease: d.Lease, Attempt: &jobs.Attempt{At: w.s.Now()}}
+	o.Delivery.Lease = ""
+	o.Delivery.Attempts++
+	if ok {
+		o.Delivery.State, o.Delivery.SettledAt = jobs.Delivered, w.s.Now()
+	} else {
+		o.Delivery.State, o.Delivery.NextAt, o.Delivery.LastError = jobs.Pending, w.s.Now(), "timeout"
+		o.Delivery.InRound = true
+		o.Attempt.Error = "timeout"
+	}
+	held, err := w.s.Settle(context.Background(), []jobs.Outcome{o})
+	noError(t, err)
+	if !held[0] {
+		t.Fatal("an outcome under a lease that holds was not recorded")
+	}
+	if ok {
+		w.told, w.last = append(w.told, d.Action), d.Version
+	}
+}
+
+// die lets a process vanish: what it had under way is owed again.
+func (w *versionWorld) die(t *rapid.T) {
+	for i := range w.leases {
+		noError(t, w.processes[i].DropLease(context.Background(), w.leases[i]))
+		token, err := w.processes[i].TakeLease(context.Background(), "again", time.Hour)
+		noError(t, err)
+		w.leases[i] = token
+	}
+	w.flying = nil
+}
+
+func (w *versionWorld) check(t *rapid.T) {
+	open, waiting := 0, 0
+	for _, d := range w.mine() {
+		switch {
+		case d.State == jobs.Pending && d.NextAt.IsZero():
+			waiting++
+		case d.State == jobs.Pending || d.State == jobs.Sending:
+			open++
+		}
+	}
+	if open > 1 || waiting > 1 || waiting > open {
+		t.Fatalf("%d versions are open, and %d wait", open, waiting)
+	}
+	there := false
+	for i, action := range w.told {
+		switch action {
+		case jobs.ActionCreate:
+			if there {
+				t.Fatalf("told %v: created what was there, at %d", w.told, i)
+			}
+			there = true
+		case jobs.ActionUpdate:
+			if !there {
+				t.Fatalf("told %v: changed what was not there, at %d", w.told, i)
+			}
+		case jobs.ActionRemove:
+			there = false
+		}
+	}
+}
+
+func (w *versionWorld) mine() []jobs.Delivery {
+	page, _, err := w.s.Deliveries(context.Background(), Filter{Row: w.row, Limit: 1000})
+	w.s.must(err)
+	return page
+}
+
+// drain scans and sends until nothing is owed.
+func (w *versionWorld) drain(t *rapid.T) {
+	for _, d := range w.flying {
+		w.settle(t, d, true)
+	}
+	w.flying = nil
+	for round := 0; ; round++ {
+		w.scan(t)
+		w.claim(t)
+		for _, d := range w.flying {
+			w.settle(t, d, true)
+		}
+		done := len(w.flying) == 0
+		w.flying = nil
+		w.check(t)
+		if done && round > 3 {
+			break
+		}
+	}
+	for _, d := range w.mine() {
+		if d.State != jobs.Delivered && d.State != jobs.Dead {
+			t.Fatalf("version %s is still %s", d.Version, d.State)
+		}
+	}
+	was := fmt.Sprint("v", w.version)
+	if w.last != was && !(w.removed && (!w.tried || w.gone())) {
+		t.Fatalf("the CRM was told of %q last, and the row is %q (removed: %v); told %v", w.last, was, w.removed, w.told)
+	}
+}
+
+// gone reports whether the CRM has been told that the row is gone, or of nothing at all.
+func (w *versionWorld) gone() bool {
+	return len(w.told) == 0 || w.told[len(w.told)-1] == jobs.ActionRemove
+}
