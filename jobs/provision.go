@@ -227,7 +227,7 @@ func (p Provisioning) keyring(all, desired []Webhook) *keyring {
 		}
 	}
 	ShareKeys(set)
-	return newKeyring(set, p.Fits)
+	return newKeyring(set, len(desired), p.Fits)
 }
 
 // settleIdentity fills in what the ledger decides: key, state, first from, time of entering.

@@ -266,11 +266,15 @@ func (r Registrar) find(set *Registered, id string) int {
 
 // share checks whose key w signs with, and who signs with its, as it is to be; it gives w the key of another.
 func (r Registrar) share(all []Webhook, w *Webhook) error {
-	set := slices.DeleteFunc(slices.Clone(all), func(old Webhook) bool { return old.ID == w.ID })
-	set = append(set, *w)
+	set := []Webhook{*w}
+	for i := range all {
+		if all[i].ID != w.ID {
+			set = append(set, all[i])
+		}
+	}
 	ShareKeys(set)
-	*w = set[len(set)-1]
-	return newKeyring(set, r.Fits).check(w)
+	*w = set[0]
+	return newKeyring(set, 1, r.Fits).check(w)
 }
 
 // begin reads what a change is made from: the streams first, so that nothing passes between them and their ends.

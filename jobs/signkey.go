@@ -45,15 +45,16 @@ func ShareKeys(webhooks []Webhook) {
 type keyring struct {
 	byID   map[string]*Webhook
 	fits   func(dialect string, key Secret) bool // nil: any key fits
-	others map[string][]*Webhook                 // by the webhook with whose key they sign
+	others map[string][]*Webhook                 // that stay as they are, by the webhook with whose key they sign
 }
 
-func newKeyring(webhooks []Webhook, fits func(string, Secret) bool) *keyring {
+// newKeyring makes one of webhooks, of which the first changing ones are as they are to be.
+func newKeyring(webhooks []Webhook, changing int, fits func(string, Secret) bool) *keyring {
 	k := &keyring{byID: make(map[string]*Webhook, len(webhooks)), fits: fits, others: map[string][]*Webhook{}}
 	for i := range webhooks {
 		w := &webhooks[i]
 		k.byID[w.ID] = w
-		if w.SignKeyOf != "" {
+		if w.SignKeyOf != "" && i >= changing { // each of the others is checked itself
 			k.others[w.SignKeyOf] = append(k.others[w.SignKeyOf], w)
 		}
 	}
@@ -65,7 +66,6 @@ func newKeyring(webhooks []Webhook, fits func(string, Secret) bool) *keyring {
 func (k *keyring) check(w *Webhook) error {
 	for _, other := range k.others[w.ID] {
 		switch {
-		case other.ID == w.ID:
 		case w.SignKeyOf != "":
 			return keySharing("webhook %s cannot sign with the key of %s: %s signs with the key of %[1]s; name %[2]s there too", w.ID, w.SignKeyOf, other.ID)
 		case w.SignKey == "":

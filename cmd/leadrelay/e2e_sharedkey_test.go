@@ -28,9 +28,7 @@ ledger: %q
 `, app.source, newLedger(t, engine), local, crms["second"].url, crms["first"].url))
 			s.runNow(0)
 			key := func(webhook string) string {
-				var shown webhookDetail
-				s.document(&shown, 0, "webhook", "show", webhook, "--reveal")
-				return shown.SignKey
+				return s.webhook(webhook).SignKey
 			}
 			old := key("first")
 			if old == "" || key("second") != old {

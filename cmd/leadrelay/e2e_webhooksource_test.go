@@ -16,7 +16,17 @@ const customerWebhooks = `create table customer_webhooks (id text primary key, b
 
 const customerQuery = "SELECT id, bot AS chatbot, endpoint AS url, format AS dialect, kinds AS types, secret AS sign_key, at_once AS immediate, extra AS headers FROM customer_webhooks"
 
-func (s *site) webhook(id string) (w webhookDetail) {
+// A shownWebhook is what tests look at of `webhook show`.
+type shownWebhook struct {
+	ID          string `json:"id"`
+	URL         string `json:"url"`
+	SignKey     string `json:"sign_key"`
+	Immediate   bool   `json:"immediate"`
+	State       string `json:"state"`
+	StateReason string `json:"state_reason"`
+}
+
+func (s *site) webhook(id string) (w shownWebhook) {
 	s.t.Helper()
 	s.document(&w, 0, "webhook", "show", id, "--reveal")
 	return w
@@ -135,7 +145,7 @@ func TestWebhookSourceReload(t *testing.T) {
 	states := func(want string) func() bool {
 		return func() bool {
 			var list struct {
-				Items []webhookDetail `json:"items"`
+				Items []shownWebhook `json:"items"`
 			}
 			s.document(&list, 0, "webhook", "list")
 			got := ""
