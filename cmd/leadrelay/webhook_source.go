@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func (p *parts) queryRows(ctx context.Context, r *rowReader) ([]webhookRow, erro
 // was changed. A row that is wrong is logged, once while it stays so, and its webhook stays as it is.
 func (s *webhookSource) look(ctx context.Context) error {
 	stream, err := s.parts.ledger.Stream(ctx, s.parts.streams[0].Type())
-	if err != nil {
+	if err != nil && !errors.Is(err, jobs.ErrNotFound) { // which the first look enters
 		return fmt.Errorf("webhook_source: %w", err)
 	}
 	rows, err := s.parts.queryRows(ctx, s.reader)
