@@ -172,6 +172,9 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	if a.Auth != nil {
 		op.Errors = append(op.Errors, http.StatusUnauthorized)
 	}
+	if op.Method != http.MethodGet {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusUnsupportedMediaType)
+	}
 	slices.Sort(op.Errors)
 	huma.Register(a.huma, op, func(ctx context.Context, input *I) (*O, error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)

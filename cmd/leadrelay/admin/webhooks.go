@@ -3,9 +3,9 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -98,13 +98,9 @@ func (a *API) find(ctx context.Context, id string) (*jobs.Webhook, error) {
 	}
 	i := slices.IndexFunc(all, func(w jobs.Webhook) bool { return w.ID == id })
 	if i < 0 {
-		return nil, noWebhook(id)
+		return nil, fmt.Errorf("webhook %s: %w", id, jobs.ErrNotFound)
 	}
 	return &all[i], nil
-}
-
-func noWebhook(id string) error {
-	return huma.Error404NotFound("there is no webhook " + strings.ToValidUTF8(id, "\ufffd"))
 }
 
 func (a *API) getWebhook(ctx context.Context, in *struct {
