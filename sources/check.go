@@ -147,10 +147,10 @@ func (c *checkup) index(ctx context.Context, q querier, s *Stream) error {
 		return nil
 	}
 	if c.cfg.Query != "" {
-		c.say(LevelWarn, "no index serves its scans: each reads the whole query; index the columns behind %q and %q", c.cfg.Created, c.cfg.ID)
+		c.say(LevelWarn, "no index serves its scans: each reads the whole query; index the columns behind %s", quotedNames(append(slices.Clone(s.at.columns), c.cfg.ID)))
 		return nil
 	}
-	c.say(LevelWarn, "no index serves its scans: each reads the whole table; %s", indexSQL(c.d.eng.name(), c.cfg, s.kind))
+	c.say(LevelWarn, "no index serves its scans: each reads the whole table; %s", indexSQL(c.d.eng.name(), c.cfg, s.at))
 	return nil
 }
 
@@ -227,13 +227,9 @@ func (c *checkup) chosenIDs(ctx context.Context, q querier, s *Stream) error {
 	return err
 }
 
-// times warns of creation times that could be misread, and of rows that have none where that costs.
+// times warns of times that could be misread, and of rows that have none where that costs.
 func (c *checkup) times(ctx context.Context, q querier, s *Stream) error {
-	if c.cfg.Created == "" {
-		return nil
-	}
-	created, ok := s.cursor.(*createdCursor)
-	if ok {
+	if created, ok := s.cursor.(*createdCursor); ok {
 		var undated int
 		err := q.QueryRowContext(ctx, fmt.Sprintf("select count(*) from (select 1 from %s where %s limit %d) as undated",
 			s.shape.from, created.d.undated, sampleRows)).Scan(&undated)
@@ -241,29 +237,56 @@ func (c *checkup) times(ctx context.Context, q querier, s *Stream) error {
 			return err
 		}
 		if undated > 0 {
-			c.say(LevelWarn, "%d rows have no time in %q: cursor created reads all of these on every scan, and keeps their keys", undated, c.cfg.Created)
+			c.say(LevelWarn, "%d rows have no time in %s: cursor created reads all of these on every scan, and keeps their keys", undated, quotedNames(s.at.columns))
 		}
-		if c.d.eng.name() == "sqlite" {
+		switch {
+		case c.d.eng.name() != "sqlite":
+		case c.cfg.versioned():
+			c.say(LevelWarn, "on SQLite changes are found that are committed within %s of their time in %s", max(sqliteMargin, c.cfg.Lookback), quotedNames(s.at.columns))
+		default:
 			c.say(LevelWarn, "cursor created on SQLite finds rows that are committed within %s of their creation time; an INTEGER PRIMARY KEY as id needs no such bound", max(sqliteMargin, c.cfg.Lookback))
 		}
 	}
-	if c.cfg.CreatedZone != nil {
-		return nil
-	}
-	switch s.conv.created {
-	case "timestamptz":
-	case "timestamp":
-		c.say(LevelWarn, "%q has no zone and is read as UTC: set created_zone", c.cfg.Created)
-	default:
-		rows, err := s.rows(ctx, q, fmt.Sprintf("%s %s limit 100", s.selects(s.shape.key), s.cursor.latest()))
-		if err != nil {
+	var rows []row // a sample
+	if c.d.eng.name() == "sqlite" || c.cfg.versioned() || !isTime(s.conv.created) {
+		var err error
+		if rows, err = s.rows(ctx, q, fmt.Sprintf("%s %s limit 100", s.selects(s.shape.key), s.cursor.latest())); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(rows, func(r row) bool { return zoneless(r.created) }) {
-			c.say(LevelWarn, "%q has times without a zone, which are read as UTC: set created_zone", c.cfg.Created)
-		}
+	}
+	c.zones(s, rows)
+	if whole := func(r row) bool { return r.Updated.Nanosecond() != 0 }; len(rows) >= 5 && c.cfg.versioned() && !slices.ContainsFunc(rows, whole) {
+		c.say(LevelWarn, "%s keep whole seconds: records are held a second, and of changes of a row within one second only what is then there is sent", quotedNames(s.at.columns))
 	}
 	return nil
+}
+
+// zones warns of times that are read as UTC for want of a zone.
+func (c *checkup) zones(s *Stream, rows []row) {
+	if c.cfg.CreatedZone != nil {
+		return
+	}
+	names := []string{c.cfg.Created}
+	for _, name := range s.at.columns {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if c.d.eng.name() == "sqlite" {
+		if slices.ContainsFunc(rows, func(r row) bool { return zoneless(r.created) || zoneless(r.at) }) {
+			c.say(LevelWarn, "%s has times without a zone, which are read as UTC: set created_zone", quotedNames(names))
+		}
+		return
+	}
+	for _, name := range names {
+		switch typ, known := s.shape.columnType(name); {
+		case !known || typ == "timestamptz":
+		case typ == "timestamp":
+			c.say(LevelWarn, "%q has no zone and is read as UTC: set created_zone", name)
+		case slices.ContainsFunc(rows, func(r row) bool { return zoneless(r.created) }):
+			c.say(LevelWarn, "%q has times without a zone, which are read as UTC: set created_zone", name)
+		}
+	}
 }
 
 // zoneless reports whether a value is a time that another zone would make another.

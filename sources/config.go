@@ -27,6 +27,8 @@ type Config struct {
 	ID          string         // column of the row's key
 	Chatbot     string         // column of the chatbot; rows where it is NULL are passed over
 	Created     string         // column of the creation time; "": the stream has none
+	Updated     string         // column of the time of the last change; "": changes are no records
+	Deleted     string         // column that marks rows as deleted, by a time or a truth value; "": none does
 	CreatedZone *time.Location // of times without a zone; nil: UTC
 	Fields      []Mapping      // in the order they have in records
 	Where       string         // the operator's own SQL expression; ""
@@ -40,7 +42,23 @@ type Config struct {
 type Mapping struct {
 	Name   string // on the wire
 	Column string // "": the constant
+	JSON   bool   // the column holds JSON texts, though its type may not say so
 	Const  any    // nil, string, bool, or a number
+}
+
+// versioned reports whether the rows' changes are records too. Whether updated or deleted is named is the same to the
+// cursor: rows are ordered by their last change.
+func (c *Config) versioned() bool { return c.Updated != "" || c.Deleted != "" }
+
+// wants is the cursor that is asked for.
+func (c *Config) wants() string {
+	switch {
+	case c.versioned():
+		return CursorCreated
+	case c.Cursor == "":
+		return CursorAuto
+	}
+	return c.Cursor
 }
 
 // validate finds what is wrong with c whatever the database holds, and fills in what was left out.
@@ -62,13 +80,20 @@ func (c *Config) validate() error {
 		wrong("names no chatbot column")
 	}
 	switch c.Cursor {
-	case "":
-		c.Cursor = CursorAuto
-	case CursorAuto, CursorGaps, CursorCreated:
+	case "", CursorAuto, CursorCreated:
+	case CursorGaps:
+		if c.versioned() {
+			wrong("cursor gaps finds new rows only; leave it out beside updated and deleted")
+		}
 	default:
 		wrong("cursor %q is none of auto, gaps, created", c.Cursor)
 	}
-	if c.Cursor == CursorCreated && c.Created == "" {
+	c.Cursor = c.wants()
+	switch {
+	case c.Created != "":
+	case c.versioned() && c.Updated == "":
+		wrong("deleted needs a created or an updated column")
+	case c.Cursor == CursorCreated && !c.versioned():
 		wrong("cursor created needs a created column")
 	}
 	if c.Settle < 0 || c.GapKeep < 0 || c.Lookback < 0 {
@@ -111,6 +136,8 @@ func (c *Config) columns() []usedColumn {
 	add(c.ID, "id")
 	add(c.Chatbot, "chatbot")
 	add(c.Created, "created")
+	add(c.Updated, "updated")
+	add(c.Deleted, "deleted")
 	for _, m := range c.Fields {
 		add(m.Column, "field "+m.Name)
 	}

@@ -11,45 +11,56 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// A converter makes rows of what a driver scanned: key, chatbot, creation time, whether `where` holds, and the fields'
-// columns.
+// A converter makes rows of what a driver scanned: key, chatbot, creation time, whether `where` holds, in a stream with
+// versions when the row changed and what marks it as deleted, and the fields' columns.
 type converter struct {
 	cfg     *Config
 	created string // type of the column
-	strict  bool   // text must begin as a date to be a time: see sqliteDating
+	changed string // type of what says when a row changed
+	strict  bool   // text must begin as a date to be a time: see sqlite.dating
 	fields  []fieldOf
 }
 
 type fieldOf struct {
 	name     string
-	column   bool
+	column   string // "": constant
 	typ      string
+	json     bool
 	constant any
 }
 
-func newConverter(eng engine, sh *shape, cfg *Config, kind string) converter {
-	c := converter{cfg: cfg, strict: eng.name() == "sqlite" && kind == CursorCreated}
+func newConverter(eng engine, sh *shape, cfg *Config, kind string, at instant) converter {
+	c := converter{cfg: cfg, strict: eng.name() == "sqlite" && kind == CursorCreated, changed: at.typ}
 	if eng.name() == "postgres" {
 		c.created, _ = sh.columnType(cfg.Created)
 	}
 	for _, m := range cfg.Fields {
-		f := fieldOf{name: m.Name, column: m.Column != "", constant: m.Const}
+		typ, _ := sh.columnType(m.Column)
+		f := fieldOf{name: m.Name, column: m.Column, constant: m.Const, json: m.Column != "" && (m.JSON || isJSON(typ))}
 		if n, ok := m.Const.(int); ok {
 			f.constant = int64(n)
 		}
 		if eng.name() == "postgres" {
-			f.typ, _ = sh.columnType(m.Column)
+			f.typ = typ
 		}
 		c.fields = append(c.fields, f)
 	}
 	return c
 }
 
-// columns counts the fields that are columns.
+// before counts the columns before the fields'.
+func (c *converter) before() int {
+	if c.cfg.versioned() {
+		return 6
+	}
+	return 4
+}
+
+// columns counts all columns.
 func (c *converter) columns() int {
-	n := 0
+	n := c.before()
 	for i := range c.fields {
-		if c.fields[i].column {
+		if c.fields[i].column != "" {
 			n++
 		}
 	}
@@ -57,7 +68,7 @@ func (c *converter) columns() int {
 }
 
 func (c *converter) row(values []any) row {
-	r := row{Record: jobs.Record{Type: c.cfg.Type, Action: jobs.ActionCreate}, key: values[0], created: values[2]}
+	r := row{Record: jobs.Record{Type: c.cfg.Type, Action: jobs.ActionCreate}, key: values[0], created: values[2], at: values[2]}
 	if id, ok := values[0].(int64); ok {
 		r.id = id
 	}
@@ -70,18 +81,30 @@ func (c *converter) row(values []any) row {
 	case int64:
 		r.matches = m != 0
 	}
-	t, ok := c.time(values[2])
+	t, ok := c.time(values[2], c.created)
 	r.Created = t
 	if !ok {
 		r.Err = fmt.Errorf("%w: column %s holds no time", jobs.ErrEncode, c.cfg.Created)
 	}
+	if c.cfg.versioned() {
+		r.at = values[4]
+		changed, _ := c.time(values[4], c.changed)
+		version(&r.Record, changed)
+		if isDeleted(values[5]) {
+			r.Action = jobs.ActionRemove
+		}
+	}
 	r.Fields = make([]jobs.Field, len(c.fields))
-	next := 4
+	next := c.before()
 	for i := range c.fields {
 		f := &c.fields[i]
 		value := f.constant
-		if f.column {
-			value = fieldValue(values[next], f.typ)
+		if f.column != "" {
+			if value = values[next]; f.json {
+				value = jsonValue(value)
+			} else {
+				value = fieldValue(value, f.typ)
+			}
 			next++
 		}
 		r.Fields[i] = jobs.Field{Name: f.name, Value: value}
@@ -89,13 +112,13 @@ func (c *converter) row(values []any) row {
 	return r
 }
 
-// time reads a creation time; the zero Time is NULL.
-func (c *converter) time(v any) (time.Time, bool) {
+// time reads a time of a column of a type; the zero Time is NULL.
+func (c *converter) time(v any, typ string) (time.Time, bool) {
 	switch v := v.(type) {
 	case nil:
 		return time.Time{}, true
 	case time.Time:
-		if c.created != "timestamptz" { // its clock's hands were read as UTC
+		if typ != "timestamptz" { // its clock's hands were read as UTC
 			v = time.Date(v.Year(), v.Month(), v.Day(), v.Hour(), v.Minute(), v.Second(), v.Nanosecond(), c.cfg.zone())
 		}
 		return inYears(v)

@@ -50,7 +50,7 @@ func TestValuesPostgres(t *testing.T) {
 	recs := b.records(s, &at, 10)
 	want := map[string]any{
 		"a": int64(-32768), "b": int64(2147483647), "c": int64(math.MaxInt64), "d": "123456789012345678901234567890", "e": 12.5,
-		"f": 1.5, "g": "NaN", "h": true, "i": "žluť\u2028", "j": "ab", "k": "cd", "l": `raw\x`, "m": `{"b": 1, "a": [1.50]}`, "n": `{"a": 2, "b": 1}`,
+		"f": 1.5, "g": "NaN", "h": true, "i": "žluť\u2028", "j": "ab", "k": "cd", "l": `raw\x`, "m": jobs.JSON(`{"b": 1, "a": [1.50]}`), "n": jobs.JSON(`{"a": 2, "b": 1}`),
 		"o": "59001dd7-3709-4173-21c5-8b11693183a2", "p": "2023-11-23T18:36:21.500000Z", "q": "2023-11-23", "r": "12:34:56.5", "s": "10.0.0.1",
 		"u": "{1,2}", "v": "short", "w": "sad", "x": "1 day 02:00:00", "text": "x", "number": int64(7), "left out": nil,
 	}
@@ -240,5 +240,47 @@ func TestAtAndLag(t *testing.T) {
 				t.Error("rubbish is read")
 			}
 		})
+	}
+}
+
+// A column of a JSON type, or one that is said to hold JSON, gives a JSON text.
+func TestJSONColumns(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		b    *bench
+		want map[string]any
+	}{
+		"postgres": {
+			newPostgres(t, `create table leads (id serial primary key, chatbot_id text, created_at timestamptz, a jsonb, b json, c text, d text[], e int, f timestamptz, g boolean, h char(8), i jsonb)`,
+				`insert into leads (chatbot_id, a, b, c, d, e, f, g, h) values ('bot', '{"n": 1}', 'null', ' [1, "ž"]', '{a,"b c"}', 7, '2024-01-02 03:04:05Z', true, '[1]')`),
+			map[string]any{
+				"a": jobs.JSON(`{"n": 1}`), "b": jobs.JSON(`null`), "c": jobs.JSON(` [1, "ž"]`), "d": jobs.JSON(`["a","b c"]`), "e": jobs.JSON(`7`), "f": jobs.JSON(`"2024-01-02T03:04:05+00:00"`),
+				"g": jobs.JSON(`true`), "h": jobs.JSON(`[1]     `), "i": nil,
+			},
+		},
+		"sqlite": {
+			newSQLite(t, `create table leads (id integer primary key autoincrement, chatbot_id text, created_at datetime, a JSON, b jsonb, c text, d blob, e json, f json, g json, h json, i json)`,
+				`insert into leads (chatbot_id, a, b, c, d, e, f, g, h) values ('bot', '{"n": 1}', jsonb('{"n":[1.5]}'), '"x"', x'5b315d', '7', '1.5', x'5b325d', 'not JSON')`),
+			map[string]any{
+				"a": jobs.JSON(`{"n": 1}`), "b": jobs.JSON(`{"n":[1.5]}`), "c": jobs.JSON(`"x"`), "d": jobs.JSON(`[1]`), "e": jobs.JSON(`7`), "f": jobs.JSON(`1.5`),
+				"g": jobs.JSON(`[2]`), "h": jobs.JSON(`not JSON`), "i": nil,
+			},
+		},
+	} {
+		cfg := Config{Type: "Lead", Table: "leads", ID: "id", Chatbot: "chatbot_id", Created: "created_at"}
+		for c := range test.want {
+			cfg.Fields = append(cfg.Fields, Mapping{Name: c, Column: c, JSON: strings.Contains("cdefgh", c)})
+		}
+		for _, query := range []string{"", "select * from leads"} {
+			if query != "" {
+				cfg.Table, cfg.Query, cfg.Cursor = "", query, CursorGaps
+			}
+			s := test.b.stream(cfg)
+			at := jobs.Bookmark("")
+			recs := test.b.records(s, &at, 10)
+			if diff := cmp.Diff(test.want, fieldsOf(&recs[0])); diff != "" {
+				t.Errorf("%s %s (-want +got):\n%s", name, query, diff)
+			}
+		}
 	}
 }

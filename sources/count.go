@@ -17,6 +17,15 @@ func (st *statement) count(ctx context.Context, q querier, from string) (n int, 
 	return n, masked(err)
 }
 
+// createdDating is how rows are found by their creation time, where PostgreSQL can tell.
+func (s *Stream) createdDating() *dating {
+	if s.db.eng.name() != "postgres" || !isTime(s.conv.created) {
+		return nil
+	}
+	d := s.db.eng.dating(&s.cfg, createdInstant(s.shape, &s.cfg))
+	return &d
+}
+
 // since adds that a row was created at or after a time, or at no time; exact says whether the database can tell.
 func (st *statement) since(d *dating, since time.Time) (exact bool) {
 	if since.IsZero() {
@@ -25,7 +34,7 @@ func (st *statement) since(d *dating, since time.Time) (exact bool) {
 	if d == nil || d.span(since) > time.Microsecond {
 		return false
 	}
-	st.add("(" + d.undated + " or " + d.created + " >= " + st.arg(d.regions(since)[0].low) + d.cast + ")")
+	st.add("(" + d.undated + " or " + d.at + " >= " + st.arg(d.regions(since)[0].low) + d.cast + ")")
 	return true
 }
 
@@ -73,12 +82,12 @@ func (c *createdCursor) count(ctx context.Context, until jobs.Bookmark, f filter
 	final := newStatement(c.s)
 	final.matching()
 	final.chatbots(f.chatbots)
-	if f.since.After(end.low) || !final.since(&c.d, f.since) {
+	if f.since.After(end.low) || !final.since(c.s.createdDating(), f.since) {
 		return 0, false, nil
 	}
 	final.add(c.s.shape.key + " is not null and not " + c.d.undated)
 	low := c.d.regions(end.low)[0].low // where the looking begins, so that each row is counted once
-	final.add(c.d.created + " < " + final.arg(low) + c.d.cast)
+	final.add(c.d.at + " < " + final.arg(low) + c.d.cast)
 	err = c.s.db.eng.read(ctx, func(q querier) error {
 		n, err = final.count(ctx, q, c.s.shape.from)
 		return err

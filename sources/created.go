@@ -15,7 +15,12 @@ import (
 // transaction, then reads all from where the last pass asked on: rows created before that one began are final, and the
 // keys of the later ones are kept in the bookmark, so that each comes once.
 //
-// Rows without a creation time have no place in that order. Each pass reads all of them, and the bookmark keeps all
+// In a stream with versions the same goes for changes: a row changes, at the earliest, when the transaction that
+// changes it begins, so its time of change is never before the low-water mark of a pass that did not see it. What is
+// kept of rows is then which version of them was seen. Their times may go back, too: of two transactions that change a
+// row, the one that began first may come second.
+//
+// Rows without such a time have no place in that order. Each pass reads all of them, and the bookmark keeps all
 // their keys: right, but dear if they are many, so check warns.
 type createdCursor struct {
 	s     *Stream
@@ -34,17 +39,10 @@ const undatedEvery = time.Minute
 const passPages = 200
 
 func (s *Stream) byCreated(ctx context.Context, q querier) error {
-	if s.cfg.Created == "" {
-		return fmt.Errorf("its ids come from no sequence, so cursor created applies, and that needs a created column")
-	}
-	c := &createdCursor{s: s, d: s.db.eng.dating(s.shape, &s.cfg)}
-	typ, _ := s.shape.columnType(s.cfg.Created)
-	c.zoned = typ == "timestamptz"
+	c := &createdCursor{s: s, d: s.db.eng.dating(&s.cfg, s.at), zoned: s.at.typ == "timestamptz" && !s.at.wall}
 	if p, ok := s.db.eng.(*postgres); ok {
-		switch typ {
-		case "timestamptz", "timestamp", "date":
-		default:
-			return fmt.Errorf("cursor created needs a created column that is a time, and column %q is %s: cast it in a query", s.cfg.Created, typ)
+		if !isTime(s.at.typ) {
+			return fmt.Errorf("cursor created needs a created column that is a time, and column %q is %s: cast it in a query", s.cfg.Created, s.at.typ)
 		}
 		see, err := p.sight(ctx, q, s.shape.oid)
 		if err != nil {
@@ -58,9 +56,9 @@ func (s *Stream) byCreated(ctx context.Context, q querier) error {
 	return nil
 }
 
-// old reports whether a row created then is surely created before low.
-func (c *createdCursor) old(created, low time.Time) bool {
-	return !low.IsZero() && !created.Add(c.d.span(created)).After(low)
+// old reports whether a row's time is surely before low.
+func (c *createdCursor) old(at, low time.Time) bool {
+	return !low.IsZero() && !at.Add(c.d.span(at)).After(low)
 }
 
 // lowWater begins a pass: see engine.lowWater.
@@ -151,13 +149,13 @@ func (c *createdCursor) fresh(m *createdMark, rows []row) []row {
 	fresh := rows[:0]
 	for i := range rows {
 		r := &rows[i]
-		dated := !r.Created.IsZero()
-		if dated && c.old(r.Created, m.low) {
+		look := c.s.sight(&r.Record)
+		if look.dated() && c.old(look.at, m.low) {
 			continue
 		}
-		seen := m.seen.has(&r.Record) || m.pass.seen.has(&r.Record)
-		if !dated || !c.old(r.Created, m.pass.next) {
-			m.pass.seen.add(&r.Record)
+		seen := m.seen.has(look) || m.pass.seen.has(look)
+		if !look.dated() || !c.old(look.at, m.pass.next) {
+			m.pass.seen.add(look)
 		}
 		if !seen {
 			fresh = append(fresh, *r)
@@ -189,7 +187,7 @@ func (c *createdCursor) page(ctx context.Context, q querier, at *place, from tim
 		last := &rows[len(rows)-1]
 		at.key = last.key
 		if at.region > 0 {
-			at.created = c.d.raw(last.created)
+			at.time = c.d.raw(last.at)
 		}
 		return rows, false, nil
 	}
@@ -199,22 +197,26 @@ func (c *createdCursor) page(ctx context.Context, q querier, at *place, from tim
 // statement reads one region behind a place.
 func (c *createdCursor) statement(regions []region, at *place, f filter, limit int) *statement {
 	st, d, key := newStatement(c.s), &c.d, c.s.shape.key
+	keyCast := ""
+	if c.s.shape.keyType != "" {
+		keyCast = "::" + c.s.shape.keyType
+	}
 	st.add(key + " is not null")
 	if at.region == 0 {
 		st.add(d.undated)
 		if at.key != nil {
-			st.add(key + " > " + st.arg(at.key) + d.keyCast)
+			st.add(key + " > " + st.arg(at.key) + keyCast)
 		}
 		st.order = key
 	} else {
 		r := regions[at.region-1]
 		st.add(r.condition)
 		if at.key != nil {
-			st.add("(" + d.created + ", " + key + ") > (" + st.arg(at.created) + d.cast + ", " + st.arg(at.key) + d.keyCast + ")")
+			st.add("(" + d.at + ", " + key + ") > (" + st.arg(at.time) + d.cast + ", " + st.arg(at.key) + keyCast + ")")
 		} else {
-			st.add(d.created + " >= " + st.arg(r.low) + d.cast)
+			st.add(d.at + " >= " + st.arg(r.low) + d.cast)
 		}
-		st.order = d.created + ", " + key
+		st.order = d.at + ", " + key
 	}
 	st.matching()
 	st.chatbots(f.chatbots)

@@ -13,7 +13,8 @@ import (
 )
 
 // A createdMark is a position of the created cursor. Every row created before low was seen; of those created later,
-// and of those that have no creation time, the ones whose keys it has.
+// and of those that have no creation time, the ones whose keys it has. Where the stream has versions, read "changed" for
+// "created", and a version of a row for a row.
 type createdMark struct {
 	low  time.Time // zero: before every row
 	seen sightings
@@ -21,21 +22,41 @@ type createdMark struct {
 	top  *int64       // the highest id seen that a sequence gave out, where one feeds the ids
 }
 
-// Sightings are keys of rows that were seen.
-type sightings struct{ dated, undated keyset }
-
-func (s *sightings) has(r *jobs.Record) bool {
-	if r.Created.IsZero() {
-		return s.undated.has(r.Row)
-	}
-	return s.dated.has(r.Row)
+// A look is what the created cursor notes of a row: what is to be known again, and its time.
+type look struct {
+	key string
+	at  time.Time // zero: none
 }
 
-func (s *sightings) add(r *jobs.Record) {
-	if r.Created.IsZero() {
-		s.undated.add(r.Row)
+func (l *look) dated() bool { return !l.at.IsZero() }
+
+// sight is the look of a record of the stream.
+func (s *Stream) sight(rec *jobs.Record) look {
+	if !s.cfg.versioned() {
+		return look{rec.Row, rec.Created}
+	}
+	key := rec.Row + "\x00" + rec.Version
+	if rec.Action == jobs.ActionRemove {
+		key += "\x00" + jobs.ActionRemove
+	}
+	return look{key, rec.Updated}
+}
+
+// Sightings are keys of what was seen.
+type sightings struct{ dated, undated keyset }
+
+func (s *sightings) has(l look) bool {
+	if l.dated() {
+		return s.dated.has(l.key)
+	}
+	return s.undated.has(l.key)
+}
+
+func (s *sightings) add(l look) {
+	if l.dated() {
+		s.dated.add(l.key)
 	} else {
-		s.dated.add(r.Row)
+		s.undated.add(l.key)
 	}
 }
 
@@ -55,9 +76,9 @@ type createdPass struct {
 
 // A place is a row's in the order in which a pass comes by it.
 type place struct {
-	region  int // 0 is the rows without a time
-	created any // raw, of the last row read
-	key     any // raw; nil: none of this region yet
+	region int // 0 is the rows without a time
+	time   any // raw, of the last row read
+	key    any // raw; nil: none of this region yet
 }
 
 // createdText is a createdMark's JSON; times are Unix microseconds.
@@ -89,7 +110,7 @@ func (m *createdMark) bookmark() jobs.Bookmark {
 	if p := m.pass; p != nil {
 		next := p.next.UnixMicro()
 		t.Next, t.Come, t.ComeBl, t.Blanks = &next, p.seen.dated.String(), p.seen.undated.String(), p.undated
-		t.Region, t.Created, t.Key = p.place.region, rawText(p.place.created), rawText(p.place.key)
+		t.Region, t.Created, t.Key = p.place.region, rawText(p.place.time), rawText(p.place.key)
 	}
 	text, err := json.Marshal(t)
 	if err != nil { // a key that is no UTF-8: the scan goes on from the region's beginning
@@ -124,10 +145,10 @@ func parseCreatedMark(b jobs.Bookmark) (*createdMark, error) {
 		p := &createdPass{next: time.UnixMicro(*t.Next).UTC(), undated: t.Blanks, place: place{region: t.Region}}
 		p.seen.dated, errs[2] = parseKeyset(t.Come)
 		p.seen.undated, errs[3] = parseKeyset(t.ComeBl)
-		p.place.created, errs[4] = parseRaw(t.Created)
+		p.place.time, errs[4] = parseRaw(t.Created)
 		p.place.key, errs[5] = parseRaw(t.Key)
 		m.pass = p
-		if t.Region < 0 || t.Region > 3 || t.Region > 0 && (p.place.created == nil) != (p.place.key == nil) {
+		if t.Region < 0 || t.Region > 3 || t.Region > 0 && (p.place.time == nil) != (p.place.key == nil) {
 			return nil, fmt.Errorf("%w: its place is none", errBookmark)
 		}
 	}

@@ -70,14 +70,14 @@ func (c *createdCursor) older(ctx context.Context, at, until jobs.Bookmark, f fi
 
 // visible reports whether a row had been seen at m.
 func (c *createdCursor) visible(m *createdMark, rec *jobs.Record) bool {
-	dated := !rec.Created.IsZero()
-	if m.seen.has(rec) || dated && c.old(rec.Created, m.low) {
+	look := c.s.sight(rec)
+	if m.seen.has(look) || look.dated() && c.old(look.at, m.low) {
 		return true
 	}
 	if m.pass == nil {
 		return false
 	}
-	return m.pass.seen.has(rec) || dated && c.old(rec.Created, m.pass.next) && c.passed(&m.pass.place, rec)
+	return m.pass.seen.has(look) || look.dated() && c.old(look.at, m.pass.next) && c.passed(&m.pass.place, rec)
 }
 
 // passed reports whether a pass at p has come by a row.
@@ -85,9 +85,9 @@ func (c *createdCursor) passed(p *place, rec *jobs.Record) bool {
 	if p.region == 0 || p.key == nil {
 		return false
 	}
-	t, _ := c.s.conv.time(p.created)
-	if !rec.Created.Equal(t) {
-		return rec.Created.Before(t)
+	t, _ := c.s.conv.time(p.time, c.s.at.typ)
+	if at := c.s.sight(rec).at; !at.Equal(t) {
+		return at.Before(t)
 	}
 	key := keyText(p.key)
 	a, errA := strconv.ParseInt(rec.Row, 10, 64)
@@ -119,16 +119,18 @@ func (c *createdCursor) describe(b jobs.Bookmark) (string, int) {
 
 func (c *createdCursor) at(ctx context.Context, id string) (jobs.Bookmark, error) {
 	records, err := c.s.Read(ctx, []string{id})
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(records) == 0:
-		return "", fmt.Errorf("there is no row %q", id)
-	case records[0].Created.IsZero():
-		return "", fmt.Errorf("row %q has no creation time", id)
 	}
-	m := &createdMark{low: records[0].Created}
-	m.seen.add(&records[0])
+	if len(records) == 0 {
+		return "", fmt.Errorf("there is no row %q", id)
+	}
+	look := c.s.sight(&records[0])
+	if !look.dated() {
+		return "", fmt.Errorf("row %q has no time in %s", id, quotedNames(c.s.at.columns))
+	}
+	m := &createdMark{low: look.at}
+	m.seen.add(look)
 	return m.bookmark(), nil
 }
 
@@ -139,5 +141,5 @@ func (c *createdCursor) scanSQL() (string, []any) {
 }
 
 func (c *createdCursor) latest() string {
-	return "where " + c.d.created + " is not null order by " + c.d.created + " desc"
+	return "where " + c.d.at + " is not null order by " + c.d.at + " desc"
 }

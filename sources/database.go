@@ -50,8 +50,10 @@ type engine interface {
 	lowWater(ctx context.Context, q querier, s *Stream, floor time.Time) (time.Time, error)
 	// byKey is the condition that the id is one of these keys.
 	byKey(sh *shape, cfg *Config, keys []string) (condition string, args []any)
-	// dating is how the created cursor finds rows by time.
-	dating(sh *shape, cfg *Config) dating
+	// changed is when a row of a stream with versions last changed.
+	changed(sh *shape, cfg *Config) (instant, error)
+	// dating is how rows are found by a time.
+	dating(cfg *Config, at instant) dating
 }
 
 type querier interface {
@@ -63,6 +65,7 @@ type querier interface {
 type shape struct {
 	from    string            // what stands behind FROM
 	types   map[string]string // column → type, as the engine names it
+	notNull map[string]bool   // columns that are never NULL, named as in types
 	folds   bool              // column names are compared without case
 	isTable bool              // and not a view or a query
 	key     string            // id as the engine compares and orders it

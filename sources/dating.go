@@ -3,16 +3,13 @@ package sources
 import (
 	"fmt"
 	"time"
-
-	"github.com/lib/pq"
 )
 
-// A dating is how one engine finds and orders rows by their creation time. Times go to the database, and stand in
+// A dating is how one engine finds and orders rows by a time of theirs. Times go to the database, and stand in
 // bookmarks, as the database's own values ("raw"), so that order is always the database's.
 type dating struct {
-	created string // the column
+	at      string // the time, in SQL
 	cast    string // behind a parameter that holds a raw time
-	keyCast string // behind one that holds a raw key
 	undated string // condition of rows that no range of times finds: NULL, and what is no time
 	// regions are the ranges of raw values that together hold every time at or after from, in order; zero: every time.
 	regions func(from time.Time) []region
@@ -34,23 +31,22 @@ const (
 	pgFirst, pgLast = "0001-01-02 00:00:00", "10000-01-01 00:00:00"
 )
 
-func (p *postgres) dating(sh *shape, cfg *Config) dating {
-	typ, _ := sh.columnType(cfg.Created)
-	created, zone := pq.QuoteIdentifier(cfg.Created), time.UTC
+func (p *postgres) dating(cfg *Config, at instant) dating {
+	typ, zone := at.typ, time.UTC
 	suffix := "+00"
 	if typ != "timestamptz" {
 		zone, suffix = cfg.zone(), ""
 	}
 	span := time.Microsecond
-	if typ == "date" {
+	if at.day {
 		span = 25 * time.Hour // the longest day
 	}
 	text := func(t time.Time) string { return t.In(zone).Format(pgLayout) + suffix }
 	return dating{
-		created: created, cast: "::" + typ, keyCast: "::" + sh.keyType,
-		undated: fmt.Sprintf("(%[1]s is null or %[1]s < '%[2]s' or %[1]s >= '%[3]s')", created, pgFirst+suffix, pgLast+suffix),
+		at: at.expr, cast: "::" + typ,
+		undated: fmt.Sprintf("(%[1]s is null or %[1]s < '%[2]s' or %[1]s >= '%[3]s')", at.expr, pgFirst+suffix, pgLast+suffix),
 		regions: func(from time.Time) []region {
-			r := region{pgFirst + suffix, fmt.Sprintf("%s < '%s%s'", created, pgLast, suffix)}
+			r := region{pgFirst + suffix, fmt.Sprintf("%s < '%s%s'", at.expr, pgLast, suffix)}
 			if from.Year() > 1 {
 				r.low = text(from.Add(time.Microsecond - span))
 			}
@@ -70,23 +66,25 @@ func (p *postgres) dating(sh *shape, cfg *Config) dating {
 	}
 }
 
+// dateGlob is what text begins as that is a time: see isDate.
+const dateGlob = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+
 // dating on SQLite has to do with whatever the application stores: text in several forms, with offsets or without,
 // seconds, milliseconds. Text orders as time does to within two days; numbers below and above millisFrom are seconds
 // and milliseconds. So a scan reads a little too much, and what is older than was asked for is dropped after. Text
 // that does not begin as a date is no time here, since no range would find it.
-func (s *sqlite) dating(_ *shape, cfg *Config) dating {
-	created := pq.QuoteIdentifier(cfg.Created)
+func (s *sqlite) dating(cfg *Config, at instant) dating {
 	const day = 24 * time.Hour
 	// The last comparison lets a range end where text ends.
-	number, text := fmt.Sprintf("typeof(%s) in ('integer', 'real')", created), fmt.Sprintf("typeof(%s) = 'text' and %[1]s < x''", created)
-	isDate := fmt.Sprintf("(%s >= '0001-01-02' and %[1]s glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')", created)
+	number, text := fmt.Sprintf("typeof(%s) in ('integer', 'real')", at.expr), fmt.Sprintf("typeof(%s) = 'text' and %[1]s < x''", at.expr)
+	isDate := fmt.Sprintf("(%s >= '0001-01-02' and %[1]s glob '%s')", at.expr, dateGlob)
 	return dating{
-		created: created,
-		undated: fmt.Sprintf("(%s is null or typeof(%[1]s) = 'blob' or typeof(%[1]s) = 'text' and not %s)", created, isDate),
+		at:      at.expr,
+		undated: fmt.Sprintf("(%s is null or typeof(%[1]s) = 'blob' or typeof(%[1]s) = 'text' and not %s)", at.expr, isDate),
 		regions: func(from time.Time) []region {
 			r := []region{
-				{-1e300, number + " and " + created + " < 1e11"},
-				{millisFrom, number + " and " + created + " < ''"},
+				{-1e300, number + " and " + at.expr + " < 1e11"},
+				{millisFrom, number + " and " + at.expr + " < ''"},
 				{"", text + " and " + isDate},
 			}
 			if from.Year() > 1 {

@@ -2,6 +2,7 @@ package sources
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lib/pq"
@@ -51,7 +52,7 @@ $leadrelay$;
 		c := &streams[i]
 		if c.Query != "" {
 			fmt.Fprintf(&b, "-- Stream %s reads a query: grant usage on the schemas and select on the tables that it names.\n", comment(c.Type))
-			if c.Cursor != CursorGaps {
+			if c.wants() != CursorGaps {
 				fmt.Fprintf(&b, "grant pg_read_all_stats to %s; -- cursor created has to see what transactions are open\n", name)
 			}
 			continue
@@ -59,16 +60,16 @@ $leadrelay$;
 		body := `	execute format('grant usage on schema %s to %I', s, reader);
 	execute format('grant select on %s to %I', t, reader);
 `
-		if c.Cursor != CursorCreated {
+		if c.wants() != CursorCreated {
 			body += `	for seq in ` + sequencesOf(c) + ` loop
 		execute format('grant select on sequence %s to %I', seq, reader);
 	end loop;
 `
 		}
-		switch c.Cursor {
+		switch c.wants() {
 		case CursorCreated:
 			body += "	grant pg_read_all_stats to " + name + "; -- cursor created has to see what transactions are open\n"
-		case CursorAuto, "":
+		case CursorAuto:
 			body += "	if not found then -- no sequence, so its cursor is created, which has to see what transactions are open\n" +
 				"		grant pg_read_all_stats to " + name + ";\n	end if;\n"
 		}
@@ -98,7 +99,8 @@ func TriggerSQL(engine string, streams []Config) string {
 		return "-- SQLite needs no trigger: leadrelay sees that the file has another version.\n"
 	}
 	var b strings.Builder
-	b.WriteString("-- Wakes leadrelay when rows are inserted; without it they are found by polling. Run it as the tables' owner.\n" +
+	b.WriteString("-- Wakes leadrelay when rows come or, with updated or deleted, change; without it they are found by polling. Run it\n" +
+		"-- as the tables' owner.\n" +
 		"-- Rows inserted straight into a partition, or by logical replication, wake nobody and wait for the poll.\n")
 	for i := range streams {
 		c := &streams[i]
@@ -112,13 +114,24 @@ begin
 	return null;
 end
 $body$', s);
-	if not exists (select from pg_catalog.pg_trigger where tgrelid = t and tgname = 'leadrelay_notify') then
-		execute format('create trigger leadrelay_notify after insert on %s
-			for each statement execute function %s.leadrelay_notify()', t, s);
-	end if;
-`, ""))
+`+trigger(c), ""))
 	}
 	return b.String()
+}
+
+// trigger makes the trigger where there is none. One that wakes only when rows come is replaced where changes matter.
+func trigger(c *Config) string {
+	events, exists := "insert", "tgrelid = t and tgname = 'leadrelay_notify'"
+	drop := ""
+	if c.versioned() {
+		events, exists = "insert or update", exists+" and tgtype & 16 <> 0"
+		drop = "		execute format('drop trigger if exists leadrelay_notify on %s', t);\n"
+	}
+	return `	if not exists (select from pg_catalog.pg_trigger where ` + exists + `) then
+` + drop + `		execute format('create trigger leadrelay_notify after ` + events + ` on %s
+			for each statement execute function %s.leadrelay_notify()', t, s);
+	end if;
+`
 }
 
 // IndexesSQL is the indexes that these streams' scans need besides their primary keys; `check` says whether they are
@@ -133,26 +146,100 @@ func IndexesSQL(engine string, streams []Config) string {
 		typ := comment(c.Type)
 		switch {
 		case c.Query != "":
-			fmt.Fprintf(&b, "-- Stream %s reads a query: index the columns behind %s and %s.\n", typ, comment(c.Created), comment(c.ID))
+			var names []string
+			for _, u := range c.columns() {
+				switch u.use {
+				case "id", "created", "updated", "deleted":
+					names = append(names, u.name)
+				}
+			}
+			fmt.Fprintf(&b, "-- Stream %s reads a query: index the columns behind %s.\n", typ, comment(strings.Join(names, ", ")))
+		case c.versioned():
+			b.WriteString(changeIndexes(engine, c))
 		case c.Cursor == CursorCreated:
-			b.WriteString(indexSQL(engine, c, CursorCreated) + "\n")
+			b.WriteString(indexSQL(engine, c, createdInstant(&shape{}, c)) + "\n")
 		case c.Cursor == CursorGaps:
-			fmt.Fprintf(&b, "-- Stream %s: the primary key serves. Where %s is none:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, CursorGaps))
+			fmt.Fprintf(&b, "-- Stream %s: the primary key serves. Where %s is none:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, instant{}))
 		default:
-			fmt.Fprintf(&b, "-- Stream %s: the primary key serves where %s is an integer from a sequence. Where it is not:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, CursorCreated))
+			fmt.Fprintf(&b, "-- Stream %s: the primary key serves where %s is an integer from a sequence. Where it is not:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, createdInstant(&shape{}, c)))
 		}
 	}
 	return b.String()
 }
 
-// indexSQL is the index that serves a cursor, in one line.
-func indexSQL(engine string, c *Config, cursor string) string {
-	parts := splitName(c.Table)
-	name, columns := parts[len(parts)-1], pq.QuoteIdentifier(c.ID)
-	if cursor == CursorCreated {
-		columns = pq.QuoteIdentifier(c.Created) + ", " + columns
+// changeIndexes are the indexes of which one serves a stream with versions: which, depends on the table's columns.
+func changeIndexes(engine string, c *Config) string {
+	var eng interface {
+		changed(sh *shape, cfg *Config) (instant, error)
+	} = &postgres{}
+	truth := "bool"
+	if engine == "sqlite" {
+		eng = &sqlite{}
 	}
-	name = "leadrelay_" + name + "_" + cursor
+	var found, when []string
+	for _, deleted := range []string{truth, "timestamptz"} {
+		for _, notNull := range []bool{true, false} {
+			sh := &shape{folds: engine == "sqlite", types: map[string]string{}, notNull: map[string]bool{}}
+			key := func(name string) string {
+				if sh.folds {
+					return strings.ToLower(name)
+				}
+				return name
+			}
+			for _, name := range []string{c.Created, c.Updated} {
+				sh.types[key(name)] = "timestamptz"
+			}
+			if c.Deleted != "" {
+				sh.types[key(c.Deleted)] = deleted
+			}
+			sh.notNull[key(c.Updated)] = notNull
+			at, err := eng.changed(sh, c)
+			if err != nil {
+				continue // no such table can be read
+			}
+			line := indexSQL(engine, c, at)
+			if slices.Contains(found, line) {
+				continue
+			}
+			var where []string
+			if notNull {
+				where = append(where, comment(c.Updated)+" is NOT NULL")
+			}
+			if c.Deleted != "" && deleted == truth {
+				where = append(where, comment(c.Deleted)+" is a truth value")
+			}
+			found, when = append(found, line), append(when, strings.Join(where, " and "))
+		}
+	}
+	if len(found) == 1 {
+		return found[0] + "\n"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "-- Stream %s needs one of these; leadrelay check says which.\n", comment(c.Type))
+	for i := range found {
+		if when[i] == "" {
+			when[i] = "Else"
+		} else {
+			when[i] = "Where " + when[i]
+		}
+		fmt.Fprintf(&b, "-- %s:\n-- %s\n", when[i], found[i])
+	}
+	return b.String()
+}
+
+// indexSQL is the index that serves a cursor, in one line; the zero instant: cursor gaps.
+func indexSQL(engine string, c *Config, at instant) string {
+	parts := splitName(c.Table)
+	name, columns, serves := parts[len(parts)-1], pq.QuoteIdentifier(c.ID), CursorGaps
+	switch {
+	case len(at.columns) > 1: // an expression; its name is another's than a column's, since `if not exists` goes by names
+		columns, serves = "("+at.expr+"), "+columns, "changed"
+	case c.versioned():
+		columns, serves = at.expr+", "+columns, "updated"
+	case at.expr != "":
+		columns, serves = at.expr+", "+columns, CursorCreated
+	}
+	name = "leadrelay_" + name + "_" + serves
 	name = pq.QuoteIdentifier(name[:min(len(name), 63)])
 	if engine == "sqlite" {
 		table := pq.QuoteIdentifier(parts[len(parts)-1])

@@ -61,11 +61,7 @@ func (s *Stream) byGaps(ctx context.Context, q querier) error {
 	id, param := s.shape.key, s.db.eng.param
 	if c.tracks { // or the type would be the column's, and ends that it cannot hold an error
 		c.idCast = "::int8"
-		switch s.conv.created {
-		case "timestamptz", "timestamp", "date":
-			d := s.db.eng.dating(s.shape, &s.cfg)
-			c.dating = &d
-		}
+		c.dating = s.createdDating()
 	}
 	selects := s.selects(id)
 	created := "null"
@@ -224,7 +220,7 @@ func (c *gapsCursor) olderStatement(from, to int64, f filter, limit int) *statem
 	st.matching()
 	st.chatbots(f.chatbots)
 	if c.dating != nil && !f.since.IsZero() { // spares most of the reading; passes says for certain
-		st.add("(" + c.dating.undated + " or " + c.dating.created + " >= " + st.arg(c.dating.regions(f.since)[0].low) + c.dating.cast + ")")
+		st.add("(" + c.dating.undated + " or " + c.dating.at + " >= " + st.arg(c.dating.regions(f.since)[0].low) + c.dating.cast + ")")
 	}
 	st.order, st.limit = id, limit
 	return st

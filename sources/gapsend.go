@@ -75,7 +75,7 @@ func (c *gapsCursor) walk(ctx context.Context, q querier, front issued, known bo
 			}
 			n++
 			ids = append(ids, below)
-			t, _ := s.conv.time(raw)
+			t, _ := s.conv.time(raw, s.conv.created)
 			if t.After(cutoff) || known && below > front.last {
 				wanted, strangers = len(ids), 0
 			} else {

@@ -136,7 +136,7 @@ func TestCreatedMarkText(t *testing.T) {
 			m.pass = &createdPass{next: at("next"), undated: rapid.Bool().Draw(t, "reads undated"), seen: sightings{set.Draw(t, "dated"), set.Draw(t, "undated")}}
 			m.pass.place.region = rapid.IntRange(0, 3).Draw(t, "region")
 			if rapid.Bool().Draw(t, "place") {
-				m.pass.place.created, m.pass.place.key = raw.Draw(t, "created"), raw.Draw(t, "key")
+				m.pass.place.time, m.pass.place.key = raw.Draw(t, "created"), raw.Draw(t, "key")
 			}
 		}
 		read, err := parseCreatedMark(m.bookmark())

@@ -90,7 +90,7 @@ func TestPlans(t *testing.T) {
 		last := len(regions)
 		st = c.statement(regions, &place{region: last}, filter{}, 500)
 		check("created, from the mark", st.sql(), st.args...)
-		at := &place{region: last, created: regions[last-1].low, key: "7"}
+		at := &place{region: last, time: regions[last-1].low, key: "7"}
 		if engine == "sqlite" {
 			at.key = 7
 		}
@@ -100,6 +100,95 @@ func TestPlans(t *testing.T) {
 			st = c.statement(regions, &place{}, filter{}, 500)
 			avoid(found, "without a time", st.sql(), st.args...)
 		}
+	}
+}
+
+// With thousands of rows, a fifth of them changed, every statement of a scan for changes goes by the index that check
+// names, and without that check names it.
+func TestPlansOfChanges(t *testing.T) {
+	t.Parallel()
+	whole := regexp.MustCompile(`(?m)Seq Scan|^SCAN leads$|^\s*(->\s+)?Sort\s*$|TEMP B-TREE FOR ORDER BY`)
+	for _, test := range []struct {
+		name, engine, id, updated, deleted string
+		index                              string // the columns of it
+	}{
+		{"postgres, null until it changes", "postgres", "uuid default gen_random_uuid()", "timestamptz", "", `((greatest("updated_at", "created_at")), "id")`},
+		{"postgres, never null", "postgres", "bigserial", "timestamptz not null default now()", "", `("updated_at", "id")`},
+		{"postgres, never null, a flag", "postgres", "bigserial", "timestamptz not null default now()", "boolean", `("updated_at", "id")`},
+		{"postgres, a time of deletion", "postgres", "bigserial", "timestamptz not null default now()", "timestamptz", `((greatest("updated_at", "created_at", "deleted_at")), "id")`},
+		{"postgres, with and without a zone", "postgres", "bigserial", "timestamp", "date", `((greatest(("updated_at"::timestamp at time zone 'UTC'), "created_at", ("deleted_at"::timestamp at time zone 'UTC'))), "id")`},
+		{"sqlite, null until it changes", "sqlite", "integer", "datetime", "", `((coalesce("updated_at", "created_at")), "id")`},
+		{"sqlite, never null", "sqlite", "integer", "datetime not null default current_timestamp", "", `("updated_at", "id")`},
+		{"sqlite, a time of deletion", "sqlite", "text default (lower(hex(randomblob(8))))", "text", "text", `((coalesce(case when typeof("deleted_at") in ('integer', 'real') and "deleted_at" >= 1e8 or typeof("deleted_at") = 'text' and "deleted_at" >= '0002-01-01' and "deleted_at" glob '` + dateGlob + `' then "deleted_at" end, "updated_at", "created_at")), "id")`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := smallLeads()
+			cfg.Updated = "updated_at"
+			gone := ""
+			if test.deleted != "" {
+				cfg.Deleted, gone = "deleted_at", ", deleted_at "+test.deleted
+			}
+			schema := "create table leads (id " + test.id + " primary key, chatbot_id text, created_at %s, updated_at " + test.updated + ", first_name text" + gone + ")"
+			var b *bench
+			if test.engine == "postgres" {
+				b = newPostgres(t, fmt.Sprintf(schema, "timestamptz"),
+					"insert into leads (chatbot_id, created_at) select 'bot', now() - n * interval '1 minute' from generate_series(20000, 1, -1) n",
+					"update leads set updated_at = created_at + interval '1 hour' where left(first_name, 1) is null and extract(minute from created_at)::int % 5 = 0")
+			} else {
+				b = newSQLite(t, fmt.Sprintf(schema, "datetime"),
+					"with recursive c (n) as (select 5000 union all select n - 1 from c where n > 1) insert into leads (chatbot_id, created_at) select 'bot', datetime('now', '-' || n || ' minutes') from c",
+					"update leads set updated_at = datetime(created_at, '+1 hour') where rowid % 5 = 0")
+			}
+			findings, err := b.db.Check(b.ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			index := ""
+			for _, f := range findings {
+				if _, sql, ok := strings.Cut(f.Text, "each reads the whole table; "); ok {
+					index = sql
+				}
+			}
+			if !strings.HasSuffix(index, ` on "leads" `+test.index+";") {
+				t.Fatalf("check wants the index %s, want one on %s", index, test.index)
+			}
+			if printed := IndexesSQL(test.engine, []Config{cfg}); !strings.Contains(printed, index) && !strings.Contains(test.name, "zone") {
+				t.Errorf("sql indexes does not print %s:\n%s", index, printed)
+			}
+			b.exec(index)
+			b.exec("analyze leads")
+			if findings, err = b.db.Check(b.ctx, cfg); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range findings {
+				if strings.Contains(f.Text, "no index") {
+					t.Error(f.Text)
+				}
+			}
+			s := b.stream(cfg)
+			c := s.cursor.(*createdCursor)
+			check := func(name string, st *statement) {
+				t.Helper()
+				if plan := b.explain(st.sql(), st.args...); whole.MatchString(plan) {
+					t.Errorf("%s:\n%s\n%s", name, st.sql(), plan)
+				}
+			}
+			regions := c.d.regions(time.Now().Add(-time.Hour))
+			last := len(regions)
+			check("from the mark", c.statement(regions, &place{region: last}, filter{}, 500))
+			page, err := s.After(b.ctx, "", 1)
+			if err != nil || len(page.Records) != 1 {
+				t.Fatal(len(page.Records), err)
+			}
+			check("on from a row", c.statement(regions, &place{region: last, time: regions[last-1].low, key: page.Records[0].Row}, filter{}, 500))
+			if test.engine == "postgres" {
+				st := c.statement(regions, &place{}, filter{}, 500)
+				if plan := b.explain(st.sql(), st.args...); strings.Contains(plan, "Seq Scan") {
+					t.Errorf("without a time:\n%s\n%s", st.sql(), plan)
+				}
+			}
+		})
 	}
 }
 

@@ -114,7 +114,7 @@ const (
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')`
 
-	pgColumnsSQL = `select a.attname, coalesce(b.typname, t.typname)
+	pgColumnsSQL = `select a.attname, coalesce(b.typname, t.typname), a.attnotnull
 from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
 left join pg_catalog.pg_type b on t.typtype = 'd' and b.oid = t.typbasetype
 where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped`
@@ -137,7 +137,7 @@ order by d.classid = 'pg_attrdef'::regclass desc limit 1`
 )
 
 func (p *postgres) inspect(ctx context.Context, q querier, cfg *Config) (*shape, error) {
-	sh := &shape{types: map[string]string{}}
+	sh := &shape{types: map[string]string{}, notNull: map[string]bool{}}
 	if cfg.Query != "" {
 		sh.from = "(" + cfg.Query + "\n) as leadrelay_stream"
 		if err := columnsOf(ctx, q, p, sh); err != nil {
@@ -207,10 +207,11 @@ func (p *postgres) inspectTable(ctx context.Context, q querier, cfg *Config, sh 
 	defer columns.Close()
 	for columns.Next() {
 		var name, typ string
-		if err := columns.Scan(&name, &typ); err != nil {
+		var notNull bool
+		if err := columns.Scan(&name, &typ, &notNull); err != nil {
 			return err
 		}
-		sh.types[name] = typ
+		sh.types[name], sh.notNull[name] = typ, notNull
 	}
 	return columns.Err()
 }

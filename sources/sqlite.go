@@ -180,7 +180,7 @@ func jsonText(v any) string {
 var autoincrement = regexp.MustCompile(`(?i)\bautoincrement\b`)
 
 func (s *sqlite) inspect(ctx context.Context, q querier, cfg *Config) (*shape, error) {
-	sh := &shape{types: map[string]string{}, folds: true, key: pq.QuoteIdentifier(cfg.ID)}
+	sh := &shape{types: map[string]string{}, notNull: map[string]bool{}, folds: true, key: pq.QuoteIdentifier(cfg.ID)}
 	if cfg.Query != "" {
 		sh.from = "(" + cfg.Query + "\n) as leadrelay_stream"
 		if err := columnsOf(ctx, q, s, sh); err != nil {
@@ -204,7 +204,7 @@ func (s *sqlite) inspect(ctx context.Context, q querier, cfg *Config) (*shape, e
 		return nil, err
 	}
 	sh.isTable = kind == "table"
-	rows, err := q.QueryContext(ctx, "select lower(name), lower(type), pk from pragma_table_xinfo(?1, ?2)", table, schema)
+	rows, err := q.QueryContext(ctx, "select lower(name), lower(type), [notnull], pk from pragma_table_xinfo(?1, ?2)", table, schema)
 	if err != nil {
 		return nil, err
 	}
@@ -212,11 +212,12 @@ func (s *sqlite) inspect(ctx context.Context, q querier, cfg *Config) (*shape, e
 	keys := 0
 	for rows.Next() {
 		var name, typ string
+		var notNull bool
 		var pk int
-		if err := rows.Scan(&name, &typ, &pk); err != nil {
+		if err := rows.Scan(&name, &typ, &notNull, &pk); err != nil {
 			return nil, err
 		}
-		sh.types[name] = typ
+		sh.types[name], sh.notNull[name] = typ, notNull
 		if pk > 0 {
 			keys++
 			sh.integerKey = name == strings.ToLower(cfg.ID) && typ == "integer"

@@ -24,9 +24,18 @@ func (s *Stream) selects(key string) string {
 	if s.cfg.Where != "" {
 		list[3] = "(" + s.cfg.Where + "\n) is true"
 	}
-	for _, m := range s.cfg.Fields {
-		if m.Column != "" {
-			list = append(list, eng.output(pq.QuoteIdentifier(m.Column)))
+	if s.cfg.versioned() {
+		deleted := "null"
+		if s.cfg.Deleted != "" {
+			deleted = eng.output(pq.QuoteIdentifier(s.cfg.Deleted))
+		}
+		list = append(list, eng.output(s.at.expr), deleted)
+	}
+	for i := range s.conv.fields {
+		if f := &s.conv.fields[i]; f.json {
+			list = append(list, eng.json(pq.QuoteIdentifier(f.column), f.typ))
+		} else if f.column != "" {
+			list = append(list, eng.output(pq.QuoteIdentifier(f.column)))
 		}
 	}
 	for i := range list { // or "order by id" would mean the text that is given out
@@ -80,6 +89,7 @@ type row struct {
 	id      int64 // gaps
 	key     any   // as the database gave it
 	created any   // likewise
+	at      any   // what the created cursor orders by, likewise
 	matches bool  // `where`
 	nobody  bool  // it has no chatbot
 }
@@ -90,7 +100,7 @@ func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any)
 		return nil, masked(err)
 	}
 	defer rs.Close()
-	values := make([]any, 4+s.conv.columns())
+	values := make([]any, s.conv.columns())
 	into := make([]any, len(values))
 	for i := range values {
 		into[i] = &values[i]

@@ -18,7 +18,8 @@ type Stream struct {
 	cfg    Config
 	shape  *shape
 	cursor cursor
-	kind   string // CursorGaps or CursorCreated
+	kind   string  // CursorGaps or CursorCreated
+	at     instant // that the created cursor orders rows by
 	conv   converter
 
 	prepareds prepareds
@@ -119,13 +120,22 @@ func (s *Stream) choose(ctx context.Context, q querier) error {
 			s.kind = CursorGaps
 		}
 	}
-	s.conv = newConverter(s.db.eng, s.shape, &s.cfg, s.kind)
-	switch s.kind {
-	case CursorGaps:
-		return s.byGaps(ctx, q)
-	default:
-		return s.byCreated(ctx, q)
+	switch {
+	case s.cfg.versioned():
+		var err error
+		if s.at, err = s.db.eng.changed(s.shape, &s.cfg); err != nil {
+			return err
+		}
+	case s.kind == CursorCreated && s.cfg.Created == "":
+		return fmt.Errorf("its ids come from no sequence, so cursor created applies, and that needs a created column")
+	case s.kind == CursorCreated:
+		s.at = createdInstant(s.shape, &s.cfg)
 	}
+	s.conv = newConverter(s.db.eng, s.shape, &s.cfg, s.kind, s.at)
+	if s.kind == CursorGaps {
+		return s.byGaps(ctx, q)
+	}
+	return s.byCreated(ctx, q)
 }
 
 // Type is the type of the stream's records.
@@ -135,7 +145,7 @@ func (s *Stream) Type() string { return s.cfg.Type }
 func (s *Stream) Cursor() string { return s.kind }
 
 // Versioned reports whether the rows' changes are records too.
-func (s *Stream) Versioned() bool { return false }
+func (s *Stream) Versioned() bool { return s.cfg.versioned() }
 
 // Settle is how long after its creation a record is pushed at the earliest.
 func (s *Stream) Settle() time.Duration { return s.cfg.Settle }
@@ -153,6 +163,9 @@ func (s *Stream) Definition() string {
 	definition := strings.Join([]string{s.db.eng.name(), s.kind, from, s.cfg.ID}, " ")
 	if s.kind == CursorCreated {
 		definition += " " + s.cfg.Created
+	}
+	if s.cfg.versioned() { // columns may have any name, but "" none has
+		definition += fmt.Sprintf(" updated %q deleted %q", s.cfg.Updated, s.cfg.Deleted)
 	}
 	return definition
 }
@@ -246,7 +259,7 @@ func (s *Stream) Past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
 // be read is described as "unreadable".
 func (s *Stream) Describe(b jobs.Bookmark) (position string, gaps int) { return s.cursor.describe(b) }
 
-// Lag implements jobs.Source. Rows without a creation time have no age.
+// Lag implements jobs.Source. Rows without a time have no age; a changed one's is that of the change.
 func (s *Stream) Lag(ctx context.Context, b jobs.Bookmark) (time.Duration, error) {
 	p, err := s.cursor.after(ctx, b, 500, true)
 	if err != nil {
@@ -254,8 +267,8 @@ func (s *Stream) Lag(ctx context.Context, b jobs.Bookmark) (time.Duration, error
 	}
 	var oldest time.Time
 	for i := range p.Records {
-		if c := p.Records[i].Created; !c.IsZero() && (oldest.IsZero() || c.Before(oldest)) {
-			oldest = c
+		if at := s.sight(&p.Records[i]).at; !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
+			oldest = at
 		}
 	}
 	if oldest.IsZero() {
