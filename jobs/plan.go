@@ -190,7 +190,7 @@ func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planne
 
 func (p Plan) older(ctx context.Context, src Source, w *Webhook, sub Subscription, f func(Planned) error) error {
 	for at := sub.Backfill; ; {
-		page, err := src.Older(ctx, at, sub.Until, w.Chatbots, sub.Since, pageSize)
+		page, err := src.Older(ctx, at, sub.Until, w.Chatbots, sub.Since, sub.Before, pageSize)
 		if err != nil {
 			return err
 		}

@@ -135,6 +135,7 @@ type Subscription struct {
 	Type     string
 	Start    Bookmark  // rows that were visible here are older than the webhook
 	Since    time.Time // the backfill takes only rows created at or after this; zero: no such bound
+	Before   time.Time // and before this; zero: no such bound
 	Backfill Bookmark  // the backfill's own cursor; "" is the beginning
 	Until    Bookmark  // where the backfill ends; "" where none is under way: Enter with Done clears it
 }

@@ -207,7 +207,7 @@ func (p *parts) olderRows(ctx context.Context, scope jobs.Scope) ([]olderRows, e
 			if src.Type() != sub.Type {
 				continue
 			}
-			n, err := src.CountOlder(ctx, sub.Start, wanted, time.Time{})
+			n, err := src.CountOlder(ctx, sub.Start, wanted, time.Time{}, time.Time{})
 			if err != nil {
 				return nil, err
 			}

@@ -18,7 +18,7 @@ var (
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 	sqlSubscriptions = sqlText(`
-		select webhook, type, start_at, since, backfill, until_at from subscriptions order by webhook, type`)
+		select webhook, type, start_at, since, before_at, backfill, until_at from subscriptions order by webhook, type`)
 
 	sqlNextGeneration = sqlText(`update registry set generation = generation + 1 where generation = $1`)
 	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
@@ -45,8 +45,8 @@ var (
 		insert into due (webhook, active) select e.name, e.act from unnest($1::text[], $2::boolean[]) as e(name, act)
 		where true on conflict (webhook) do nothing`)
 	sqlPutSubscription = sqlText(`
-		insert into subscriptions (webhook, type, start_at, since, backfill, until_at) values ($1, $2, $3, $4, $5, $6)
-		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since,
+		insert into subscriptions (webhook, type, start_at, since, before_at, backfill, until_at) values ($1, $2, $3, $4, $5, $6, $7)
+		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since, before_at = excluded.before_at,
 			backfill = excluded.backfill, until_at = excluded.until_at`)
 
 	sqlActivate = sqlText(`
@@ -80,7 +80,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 			}
 			if err := t.each(ctx, sqlSubscriptions, nil, func(rows *sql.Rows) error {
 				var s jobs.Subscription
-				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, &s.Backfill, &s.Until)
+				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, instant{&s.Before}, &s.Backfill, &s.Until)
 				r.Subscriptions = append(r.Subscriptions, s)
 				return err
 			}); err != nil {
@@ -160,7 +160,7 @@ func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
 			return err
 		}
 		for _, s := range c.Subscriptions {
-			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, string(s.Backfill), string(s.Until)); err != nil {
+			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, s.Before, string(s.Backfill), string(s.Until)); err != nil {
 				return err
 			}
 		}

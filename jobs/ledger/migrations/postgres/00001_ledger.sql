@@ -40,7 +40,8 @@ create table subscriptions (
 	webhook   text not null references webhooks,
 	type      text not null,
 	start_at  text not null,
-	since     timestamptz,
+	since     timestamptz, -- and before_at: only rows created between the two; null: no such bound
+	before_at timestamptz,
 	backfill  text not null,
 	until_at  text not null,
 	primary key (webhook, type)

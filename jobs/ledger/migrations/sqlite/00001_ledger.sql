@@ -42,7 +42,8 @@ create table subscriptions (
 	webhook   text not null references webhooks,
 	type      text not null,
 	start_at  text not null,
-	since     integer,
+	since     integer, -- and before_at: only rows created between the two; null: no such bound
+	before_at integer,
 	backfill  text not null,
 	until_at  text not null,
 	primary key (webhook, type)
