@@ -19,6 +19,21 @@ func NextRetry(offsets []time.Duration, firstFailed, now time.Time) (at time.Tim
 	return now.Add(wait), true
 }
 
+// defaultProbes are the offsets of webhooks that have no retries.
+var defaultProbes = []time.Duration{time.Minute, 3 * time.Minute}
+
+// NextProbe is when a webhook that is held since held is probed next: at the retry offsets, counted from when it was
+// held, and then again and again as long after as the last of them.
+func NextProbe(offsets []time.Duration, held, now time.Time) time.Time {
+	if len(offsets) == 0 {
+		offsets = defaultProbes
+	}
+	if at, ok := NextRetry(offsets, held, now); ok {
+		return at
+	}
+	return now.Add(offsets[len(offsets)-1])
+}
+
 // untilOffsets waits, from when elapsed has passed, for each offset that lies ahead.
 func untilOffsets(offsets []time.Duration, elapsed time.Duration) retry.Backoff {
 	return retry.BackoffFunc(func() (wait time.Duration, stop bool) {

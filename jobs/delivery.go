@@ -65,6 +65,9 @@ type Attempt struct {
 	Status   int    // HTTP status; 0 where no answer came
 	Error    string // reason code; "" where it was acknowledged
 	Word     string // the answer's status word, masked; "" where it had none
+
+	Fault      Fault         // of a failed one, for the webhook's state; not kept with the attempt
+	RetryAfter time.Duration // likewise
 }
 
 // An Outcome is what became of one leased delivery. Ledger.Settle records it if the lease still holds.

@@ -146,11 +146,14 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 	return len(claimed), nil
 }
 
-// refreshFor reads the webhooks anew where a claim names one that is not known here. Where they cannot be read, what
-// was claimed for it is put back.
+// refreshFor reads the webhooks anew where a claim names one that is not known here, or not as one that is sent to. Where
+// they cannot be read, what was claimed for it is put back.
 func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 	ro := r.webhooks()
-	if slices.ContainsFunc(claimed, func(d Delivery) bool { return ro.byID[d.Webhook] == nil }) {
+	if slices.ContainsFunc(claimed, func(d Delivery) bool {
+		w := ro.byID[d.Webhook]
+		return w == nil || w.State != Active
+	}) {
 		_, err := r.refresh(ctx)
 		r.sayOnce("the webhooks could not be read", "", err)
 	}
@@ -193,7 +196,7 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 			r.settler.record(died(d, Rejected, encodeReason(err), now))
 			continue
 		}
-		ready = append(ready, job{delivery: d, webhook: w, body: body})
+		ready = append(ready, job{delivery: d, webhook: w, body: body, probe: w.State == Held})
 		places[d.Webhook]--
 	}
 	r.pool.put(ready)

@@ -213,13 +213,13 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 	switch {
 	case err != nil:
 		e.State, e.Reason, e.LastError, e.SettledAt = Dead, Rejected, encodeReason(err), now
-	case w.State == Active && (run != nil || w.Immediate):
+	case w.State != Disabled && (run != nil || w.Immediate): // due; what is due of a held one waits for its probe
 		e.NextAt = later(now.Add(rec.Hold), e.NotBefore)
-		if run != nil && e.NotBefore.IsZero() {
+		if run != nil && e.NotBefore.IsZero() && w.State == Active {
 			e.Run = run.ID
 		}
 		// What a version goes as, and whether it may go now, the ledger says: versions take the other door.
-		if !src.Versioned() && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
+		if !src.Versioned() && w.State == Active && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
 			d.wanted[w.ID]++
 			d.entries = append(d.entries, e)
 			d.jobs = append(d.jobs, job{delivery: e, webhook: w, body: body})

@@ -135,7 +135,9 @@ type Queue interface {
 	NextDue(ctx context.Context, webhooks []string) (time.Time, error)
 	// Settle records outcomes whose lease still holds, and reports which did. An acknowledgement that follows
 	// failures makes the webhook's spent deliveries due at once, but for those that failed while others of the same
-	// webhook were acknowledged: these wait for their fire. A version that waited for the outcome is due; where the
+	// webhook were acknowledged: these wait for their fire. A webhook is Held after ten failed attempts in a row that say
+	// FaultDown, or twenty that say FaultUnmatched, and then has one record due at a time, at NextProbe; an
+	// acknowledgement makes it Active. FaultGone makes it Disabled. A version that waited for the outcome is due; where the
 	// outcome is none of success it supersedes the one that was sent.
 	Settle(ctx context.Context, outcomes []Outcome) ([]bool, error)
 	// Versions returns what is known of these rows of a type at a webhook, by row; of those that had no version: nothing.

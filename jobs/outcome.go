@@ -13,6 +13,9 @@ const (
 	errInternal   = "internal_error"
 )
 
+// maxRetryAfter is how long an endpoint may put a retry off.
+const maxRetryAfter = time.Hour
+
 // acknowledged is the outcome of an attempt that the CRM acknowledged.
 func acknowledged(d Delivery, a Answer, began, now time.Time) Outcome {
 	lease := d.Lease
@@ -31,9 +34,13 @@ func acknowledged(d Delivery, a Answer, began, now time.Time) Outcome {
 // With oneRound there is no second.
 func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, now, nextFire time.Time, giveUpAfter time.Duration, oneRound bool) Outcome {
 	o := Outcome{
-		Lease:   d.Lease,
-		Attempt: &Attempt{At: began, Duration: now.Sub(began), Status: refusal.Status, Error: refusal.Reason, Word: refusal.Word},
+		Lease: d.Lease,
+		Attempt: &Attempt{
+			At: began, Duration: now.Sub(began), Status: refusal.Status, Error: refusal.Reason, Word: refusal.Word,
+			Fault: refusal.Fault, RetryAfter: min(refusal.RetryAfter, maxRetryAfter),
+		},
 	}
+	asked := now.Add(o.Attempt.RetryAfter)
 	d.Attempts++
 	d.Lease, d.LastError = "", refusal.Reason
 	if d.FirstFailedAt.IsZero() {
@@ -44,14 +51,14 @@ func refused(d Delivery, refusal *RefusedError, retryAt []time.Duration, began, 
 	}
 	d.State = Pending
 	if at, ok := NextRetry(retryAt, d.RoundFailedAt, now); ok {
-		d.NextAt = at
+		d.NextAt = later(at, asked)
 		o.Delivery = d
 		return o
 	}
 	o.Spent = true
 	d.InRound = false
 	d.Rounds++
-	d.NextAt = nextFire
+	d.NextAt = later(nextFire, asked)
 	switch {
 	case oneRound:
 		d.State, d.Reason, d.SettledAt = Dead, Exhausted, now

@@ -11,6 +11,7 @@ type job struct {
 	delivery Delivery
 	webhook  *Webhook
 	body     []byte
+	probe    bool // it tells whether a held webhook's endpoint is back
 }
 
 // A pool holds leased deliveries until a worker takes them. It is bounded twice, together and for each webhook, so

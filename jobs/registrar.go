@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -93,6 +94,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 			}
 			change.Subscriptions = append(change.Subscriptions, sub)
 		}
+		change.onlyBegunIn()
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
@@ -202,6 +204,7 @@ func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err 
 		if others != nil {
 			return keySharing("webhook %s cannot be removed: %s would have no key to sign with; change their sign_key_of first", id, strings.Join(others, ", "))
 		}
+		change.onlyBegunIn()
 		undelivered, err = r.Ledger.RemoveWebhook(ctx, change, id)
 		return err
 	})
@@ -254,6 +257,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 			}
 			change.Subscriptions = append(change.Subscriptions, sub)
 		}
+		change.onlyBegunIn()
 		return r.Ledger.ChangeWebhooks(ctx, change)
 	})
 	return w, err
@@ -293,6 +297,14 @@ func (r Registrar) begin(ctx context.Context) (Change, Registered, error) {
 	}
 	change.Generation = set.Generation
 	return change, set, nil
+}
+
+// onlyBegunIn lets streams move on that no webhook begins in: a change does not wait for a moment in which nothing is
+// gathered.
+func (c *Change) onlyBegunIn() {
+	maps.DeleteFunc(c.Versions, func(typ string, _ int64) bool {
+		return !slices.ContainsFunc(c.Subscriptions, func(s Subscription) bool { return s.Type == typ })
+	})
 }
 
 // try calls f until no other process's change comes between.

@@ -15,7 +15,7 @@ type roster struct {
 	schedules  map[string]*Schedule // by webhook
 	since      map[string]time.Time // by webhook whose from is a time: older records are not for it
 	fires      map[string]*fires    // by schedule key
-	immediate  bool                 // an active webhook is immediate
+	immediate  bool                 // a webhook that is not disabled is immediate
 }
 
 type subscriber struct{ webhook, typ string }
@@ -69,7 +69,7 @@ func newRoster(set Registered) (*roster, error) {
 			r.fires[s.Key()] = f
 		}
 		f.webhooks = append(f.webhooks, w.ID)
-		r.immediate = r.immediate || w.Immediate && w.State == Active
+		r.immediate = r.immediate || w.Immediate && w.State != Disabled
 	}
 	for i := range set.Subscriptions {
 		s := &set.Subscriptions[i]

@@ -47,6 +47,7 @@ type Runner struct {
 	wake     chan struct{}            // something fell due, or may have
 	moved    chan struct{}            // outcomes were settled
 	begun    chan Run                 // by Start: to be read for
+	stopped  chan struct{}            // a webhook's state may be another
 	beat     *beat                    // of the dispatcher
 	bulletin *bulletin
 	claims   sync.Mutex // held from a claim until what it gave is with the workers
@@ -80,7 +81,7 @@ func NewRunner(o Options) *Runner {
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), begun: make(chan Run), beat: newBeat(), bulletin: newBulletin(o.Log),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), beat: newBeat(), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
@@ -127,6 +128,7 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	defer abandon()
 	var keeper, workers, settling sync.WaitGroup
 	keeper.Go(func() { r.holder.keep(recording) })
+	keeper.Go(func() { r.watchStates(recording) })
 	settling.Go(func() { r.settler.run(recording) })
 	for range r.o.Workers {
 		workers.Go(func() { r.work(pushing) })
@@ -185,6 +187,10 @@ func (r *Runner) push(ctx context.Context, j job) {
 	if !r.holder.holds(ctx, j.delivery.Lease) {
 		return // another process has it, or will: no attempt was made
 	}
+	if now := r.webhooks().byID[j.webhook.ID]; now != nil && now.State != Active && !j.probe {
+		r.settler.record(putBack(j.delivery, r.o.Ledger.Now())) // it was stopped meanwhile
+		return
+	}
 	began := r.o.Ledger.Now()
 	answer, err := r.o.Sink.Push(ctx, Request{Webhook: j.webhook, ID: j.delivery.ID, Body: j.body, Attempt: j.delivery.Attempts + 1})
 	now := r.o.Ledger.Now()
@@ -225,6 +231,13 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 		}
 	}
 	r.bulletin.note(kinds)
+	ro := r.webhooks()
+	if slices.ContainsFunc(batch, func(o Outcome) bool {
+		w := ro.byID[o.Delivery.Webhook]
+		return o.Attempt != nil && (o.Attempt.Fault != FaultRecord || w != nil && w.State == Held)
+	}) {
+		nudge(r.stopped) // the ledger may have stopped a webhook, or let it go
+	}
 	nudge(r.moved)
 	if slices.ContainsFunc(batch, func(o Outcome) bool { return o.Delivery.State != Dead || o.Newer != nil }) {
 		nudge(r.wake) // a retry has its time, or an acknowledgement made spent records due

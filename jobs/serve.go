@@ -181,6 +181,18 @@ func (r *Runner) logEnd(run *Run) {
 		"test_answers", run.TestAnswers, "pending", run.Pending(), "dead", run.Dead, "took", run.EndedAt.Sub(run.StartedAt).Round(time.Millisecond))
 }
 
+// watchStates reads the webhooks anew when outcomes may have changed their states, until ctx ends.
+func (r *Runner) watchStates(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.stopped:
+			r.noticeChanges(ctx)
+		}
+	}
+}
+
 // noticeChanges reads the webhooks anew where another process changed them.
 func (r *Runner) noticeChanges(ctx context.Context) {
 	if len(r.o.Sources) == 0 {

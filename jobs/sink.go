@@ -27,12 +27,25 @@ type Answer struct {
 	Test   bool   // the word that CRMs give to test requests
 }
 
+// A Fault says what a failed attempt tells of the endpoint, beyond its one record.
+type Fault string
+
+const (
+	FaultRecord    Fault = ""          // the record was refused; others may do better
+	FaultDown      Fault = "down"      // whatever had been sent would have failed: connect, TLS, timeout, 5xx, 429
+	FaultUnmatched Fault = "unmatched" // a 2xx answer that acknowledges nothing
+	FaultGone      Fault = "gone"      // 410: the endpoint asks for no more
+)
+
 // A RefusedError says that an attempt was no delivery, and why.
 type RefusedError struct {
 	Status int    // HTTP status; 0 where no answer came
 	Reason string // a code: ack_mismatch, not_json, timeout, tls, http_413 …
 	Word   string // the answer's status word, the record's own values masked
 	Hint   string // a sentence for people; never text from the answer
+	Fault  Fault
+	// RetryAfter is how long the endpoint asks to be left alone (429 and 503); 0: it does not.
+	RetryAfter time.Duration
 }
 
 func (e *RefusedError) Error() string { return e.Reason }

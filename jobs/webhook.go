@@ -22,7 +22,17 @@ const (
 	ReasonByHand  = "by hand"
 	ReasonNotYAML = "gone from the YAML"
 	ReasonNotRow  = "gone from webhook_source"
+	ReasonGone    = "the endpoint answered 410 Gone"
 )
+
+// UnmatchedReason words why a webhook is held whose endpoint answered 2xx n times in a row and acknowledged nothing:
+// the last answer's reason code and status word, and what to set where that answer means that the record was stored.
+func UnmatchedReason(n int, reason, word string) string {
+	if word == "" {
+		return fmt.Sprintf("the last %d answers were 2xx and acknowledged nothing (%s); where they mean that records are stored, set ack: 2xx", n, reason)
+	}
+	return fmt.Sprintf("the last %d answers were 2xx and acknowledged nothing (status %q); where that means that records are stored, set ack: [%[2]q]", n, word)
+}
 
 // AllChatbots as a webhook's only chatbot stands for every chatbot.
 const AllChatbots = "*"

@@ -53,7 +53,9 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		drain(res, cancel)
-		return jobs.Answer{}, refused(StatusReason(res.StatusCode), res.StatusCode, "")
+		refusal := refused(StatusReason(res.StatusCode), res.StatusCode, "")
+		refusal.RetryAfter = retryAfter(res, h.clock())
+		return jobs.Answer{}, refusal
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -73,6 +75,9 @@ func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) 
 		return answer, nil
 	}
 	refusal.Status, refusal.Word = res.StatusCode, answer.Word
+	if refusal.Fault == jobs.FaultRecord {
+		refusal.Fault = jobs.FaultUnmatched
+	}
 	return jobs.Answer{}, refusal
 }
 

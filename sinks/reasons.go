@@ -132,5 +132,23 @@ func refused(reason string, status int, hint string) *jobs.RefusedError {
 	if hint == "" {
 		hint = hintFor(reason, status)
 	}
-	return &jobs.RefusedError{Status: status, Reason: reason, Hint: hint}
+	return &jobs.RefusedError{Status: status, Reason: reason, Hint: hint, Fault: faultOf(reason, status)}
+}
+
+// down are the reasons that say that anything sent would have failed: the endpoint is away, or the webhook cannot be
+// pushed to.
+var down = map[string]bool{
+	ReasonURL: true, ReasonPlainHTTP: true, ReasonHeader: true, ReasonNoKey: true, ReasonKey: true, ReasonDialect: true,
+	ReasonPrivateAddress: true, ReasonDNS: true, ReasonConnect: true, ReasonTLS: true, ReasonProxy: true,
+	ReasonTimeout: true, ReasonReset: true, ReasonHTTP: true,
+}
+
+func faultOf(reason string, status int) jobs.Fault {
+	switch {
+	case down[reason], status >= 500, status == http.StatusTooManyRequests:
+		return jobs.FaultDown
+	case status == http.StatusGone:
+		return jobs.FaultGone
+	}
+	return jobs.FaultRecord
 }

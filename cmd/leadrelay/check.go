@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
@@ -64,6 +65,7 @@ func (a *app) check(ctx context.Context) error {
 	}
 	c := &checkup{app: a, config: resolved}
 	c.say("ok", "configuration %s: %s, %s", resolved.Path, countOf(len(resolved.Streams), "stream"), countOf(len(resolved.Webhooks), "webhook"))
+	c.admin()
 	c.ledger(ctx)
 	c.source(ctx)
 	c.urls(ctx)
@@ -86,6 +88,18 @@ func (a *app) check(ctx context.Context) error {
 		return &exitError{code: exitFailed, err: errors.New(countOf(failed, "error"))}
 	}
 	return nil
+}
+
+// admin looks at the token file.
+func (c *checkup) admin() {
+	if c.config.Admin.TokenFile == "" {
+		return
+	}
+	if _, err := admin.ReadToken(c.config.Admin.TokenFile); err != nil {
+		c.say(sources.LevelError, "%v", err)
+		return
+	}
+	c.say("ok", "admin: the API takes the token in %s", c.config.Admin.TokenFile)
 }
 
 // ledger looks whether the ledger can be opened; it makes none.

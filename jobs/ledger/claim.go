@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,12 +26,12 @@ func scanDelivery(row *sql.Rows) (jobs.Delivery, error) {
 var (
 	// Who waited longest for a claim goes first, so that webhooks whose backlog never ends take turns with the rest.
 	sqlCandidates = sqlText(`
-		select webhook from due
+		select webhook, probe_at is not null from due
 		where due_at <= $1 and webhook <> all($2::text[])
 		order by served_at nulls first, due_at, webhook limit $3
 		for update skip locked`)
 	sqlCandidatesOf = sqlText(`
-		select webhook from due
+		select webhook, probe_at is not null from due
 		where due_at <= $1 and webhook <> all($2::text[]) and webhook = any($4::text[])
 		order by served_at nulls first, due_at, webhook limit $3
 		for update skip locked`)
@@ -53,8 +54,9 @@ var (
 		where id = any($3::uuid[])
 		returning ` + deliveryColumns)
 	sqlServed = sqlText(`
-		update due set served_at = $1, due_at = (
-			select min(next_at) from deliveries where deliveries.webhook = due.webhook and state = 'pending')
+		update due set served_at = $1, probe_at = case when probe_at is not null then $3::timestamptz end, due_at = (
+			select case when due.probe_at is not null and min(next_at) < $3 then $3 else min(next_at) end
+			from deliveries where deliveries.webhook = due.webhook and state = 'pending')
 		where webhook = any($2::text[])`)
 
 	sqlNextDue   = sqlText(`select min(due_at) from due where due_at is not null`)
@@ -82,7 +84,7 @@ func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
 	if err := t.hold(ctx, c.Lease); err != nil {
 		return nil, err
 	}
-	webhooks, err := t.candidates(ctx, c)
+	webhooks, err := t.candidates(ctx, &c)
 	if err != nil || len(webhooks) == 0 {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = t.exec(ctx, sqlServed, t.now, webhooks)
+	_, err = t.exec(ctx, sqlServed, t.now, webhooks, t.now.Add(probeLost))
 	return claimed, err
 }
 
@@ -106,8 +108,11 @@ func room(c *jobs.Claim, webhook string) int {
 	return c.Each
 }
 
-// candidates locks the webhooks that have something due and room.
-func (t *tx) candidates(ctx context.Context, c jobs.Claim) ([]string, error) {
+// probeLost is when a held webhook is probed again whose probe was not settled.
+const probeLost = time.Minute
+
+// candidates locks the webhooks that have something due and room. Those that are held have room for one: the probe.
+func (t *tx) candidates(ctx context.Context, c *jobs.Claim) ([]string, error) {
 	full := []string{}
 	for webhook, n := range c.Room {
 		if n <= 0 {
@@ -123,16 +128,29 @@ func (t *tx) candidates(ctx context.Context, c jobs.Claim) ([]string, error) {
 		}
 	}
 	if wanted != nil {
-		wanted = slices.DeleteFunc(slices.Clone(wanted), func(w string) bool { return room(&c, w) <= 0 })
+		wanted = slices.DeleteFunc(slices.Clone(wanted), func(w string) bool { return room(c, w) <= 0 })
 		s, args = sqlCandidatesOf, append(args, wanted)
 	}
-	var webhooks []string
+	var webhooks, probed []string
 	err := t.each(ctx, s, args, func(rows *sql.Rows) error {
 		var w string
-		err := rows.Scan(&w)
+		var probe bool
+		err := rows.Scan(&w, &probe)
 		webhooks = append(webhooks, w)
+		if probe {
+			probed = append(probed, w)
+		}
 		return err
 	})
+	if len(probed) > 0 {
+		c.Room = maps.Clone(c.Room) // the caller's says what the caller has room for
+		if c.Room == nil {
+			c.Room = map[string]int{}
+		}
+		for _, w := range probed {
+			c.Room[w] = 1
+		}
+	}
 	return webhooks, err
 }
 

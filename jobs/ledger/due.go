@@ -21,12 +21,13 @@ var (
 	sqlLockDue = sqlText(`
 		select webhook from due where webhook = any($1::text[]) order by webhook for update`)
 	sqlLower = sqlText(`
-		update due set due_at = e.at
+		update due set due_at = case when due.probe_at > e.at then due.probe_at else e.at end
 		from unnest($1::text[], $2::timestamptz[]) as e(name, at)
 		where due.webhook = e.name and due.active and (due.due_at is null or due.due_at > e.at)`)
 	sqlRecount = sqlText(`
 		update due set due_at = (
-			select min(next_at) from deliveries where deliveries.webhook = due.webhook and state = 'pending')
+			select case when due.probe_at > min(next_at) then due.probe_at else min(next_at) end
+			from deliveries where deliveries.webhook = due.webhook and state = 'pending')
 		where webhook = any($1::text[]) and active`)
 )
 

@@ -230,7 +230,7 @@ func (t *tx) countEntered(ctx context.Context, e jobs.Entries, news []bool, ids 
 			t.doubt.ids = append(t.doubt.ids, ids[i])
 		}
 	}
-	if _, err := t.tally(ctx, sums); err != nil {
+	if _, _, err := t.tally(ctx, sums); err != nil {
 		return err
 	}
 	return t.lower(ctx, due)

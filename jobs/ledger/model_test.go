@@ -264,7 +264,7 @@ func (m *model) drop(t *rapid.T) {
 
 func (m *model) turn(t *rapid.T) {
 	id := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "webhook")
-	state := rapid.SampledFrom([]jobs.WebhookState{jobs.Active, jobs.Active, jobs.Held, jobs.Disabled}).Draw(t, "webhook state")
+	state := rapid.SampledFrom([]jobs.WebhookState{jobs.Active, jobs.Disabled}).Draw(t, "webhook state")
 	noError(t, m.ledger(t).ChangeWebhooks(context.Background(), m.s.changed(jobs.Webhook{ID: id, State: state})))
 	w, now := m.webhooks[id], m.s.Now()
 	switch w.active = state == jobs.Active; {

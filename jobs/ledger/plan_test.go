@@ -35,6 +35,8 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 		`insert into deliveries (id, webhook, type, row_key, version, action, chatbot, state, seen_at, settled_at)
 			select ` + id + `, ` + name + `, 'Lead', 'old ' || n, '', 'create', 'bot', 'delivered', entered_at, entered_at
 			from webhooks cross join ` + series + ` where webhooks.id = 'w00000'`,
+		`insert into row_versions (webhook, type, row_key)
+			select ` + name + `, 'Lead', 'old ' || n from webhooks cross join ` + series + ` where webhooks.id = 'w00000'`,
 	} {
 		if _, err := s.write.Exec(fill); err != nil {
 			s.t.Fatal(fill, err)
@@ -105,6 +107,20 @@ func TestTenThousandWebhooks(t *testing.T) {
 			rooms.number(8)
 			rooms.end()
 		}
+		rows, states := s.batch(2), s.batch(2)
+		for _, row := range []string{"old 1", "old 2"} {
+			for _, b := range []batch{rows, states} {
+				b.text(due[0])
+				b.text("Lead")
+				b.text(row)
+			}
+			rows.end()
+			states.text("")
+			states.text("")
+			states.text("create")
+			states.flag(false)
+			states.end()
+		}
 		now, ids := s.Now(), []string{uuid.NewString(), claimed[0].ID.String()}
 		for _, c := range []struct {
 			name  string
@@ -119,7 +135,17 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"due of one", sqlDueOf, []any{now, due[0], 10}, ""},
 			{"due of all", sqlDueOfAll, append([]any{now}, rooms.args()...), ""},
 			{"lease", sqlLease, []any{lease, false, ids}, ""},
-			{"served", sqlServed, []any{now, due}, ""},
+			{"served", sqlServed, []any{now, due, now}, ""},
+			{"track rows", sqlTrackRows, rows.args(), ""},
+			{"lock rows", sqlLockRows, rows.args(), ""},
+			{"put rows", sqlPutRows, states.args(), ""},
+			{"open versions", sqlOpenVersions, []any{ids}, ""},
+			{"known versions", sqlKnown, []any{ids}, ""},
+			{"supersede", sqlSupersede, []any{"superseded", "newer_version", now, false, ids}, ""},
+			{"wait", sqlWait, []any{ids}, ""},
+			{"follow", sqlFollow, []any{ids[0], ids[1], "update", now}, ""},
+			{"versions", sqlVersions, []any{due[0], "Lead", []string{"1", "2"}}, ""},
+			{"turn", sqlTurnDue, []any{due[0], true, now}, ""},
 			{"lower", sqlLower, lower.args(), ""},
 			{"lock due", sqlLockDue, []any{due}, ""},
 			{"next due", sqlNextDue, nil, ""},

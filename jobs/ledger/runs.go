@@ -81,7 +81,7 @@ var (
 			and gathered + carried <= delivered + test_answers + failed + dead
 		returning ` + runColumns)
 	sqlOpenRuns = sqlText(`select ` + runColumns + ` from runs where ended_at is null and not gathering order by id`)
-	sqlStopped  = sqlText(`select id from webhooks where stopped_at >= $1 order by id`)
+	sqlStopped  = sqlText(`select id, state, retry_at, stopped_at from webhooks where stopped_at >= $1 order by id`)
 	sqlStalled  = sqlText(`
 		select count(*) from deliveries
 		where webhook = any($2::text[]) and state = 'pending' and run = $1 and not spent_in_run`)
@@ -342,12 +342,24 @@ func (l *Ledger) EndRuns(ctx context.Context) (ended []jobs.Run, err error) {
 	return ended, err
 }
 
+// tryingOn is how long after the last retry offset a run waits for the probe of a held webhook.
+const tryingOn = 30 * time.Second
+
 // endStalled ends a run of which nothing is under way but records that cannot be sent.
 func (t *tx) endStalled(ctx context.Context, r *jobs.Run, ended func(*sql.Rows) error) error {
 	var stopped []string
 	err := t.each(ctx, sqlStopped, []any{r.StartedAt}, func(rows *sql.Rows) error {
 		var id string
-		err := rows.Scan(&id)
+		var state jobs.WebhookState
+		var offsets []string
+		var since time.Time
+		if err := rows.Scan(&id, &state, list{&offsets}, instant{&since}); err != nil {
+			return err
+		}
+		retryAt, err := parseOffsets(id, offsets)
+		if state == jobs.Held && t.now.Sub(since) <= lastOffset(retryAt)+tryingOn {
+			return err // it is still being tried, as its records would be
+		}
 		stopped = append(stopped, id)
 		return err
 	})

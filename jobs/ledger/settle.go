@@ -96,11 +96,15 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 				return err
 			}
 		}
-		release, err := t.tally(ctx, sums)
+		release, turns, err := t.tally(ctx, sums)
 		if err != nil {
 			return err
 		}
-		if err := t.lockDue(ctx, union(due, release, v.webhooks())); err != nil {
+		touched := v.webhooks()
+		for _, turned := range turns {
+			touched = append(touched, turned.webhook)
+		}
+		if err := t.lockDue(ctx, union(due, release, touched)); err != nil {
 			return err
 		}
 		if err := t.settleVersions(ctx, v, outcomes, recorded); err != nil {
@@ -113,6 +117,11 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		}
 		if err := t.lower(ctx, due); err != nil {
 			return err
+		}
+		for _, turned := range turns {
+			if err := t.turn(ctx, turned); err != nil {
+				return err
+			}
 		}
 		return t.count(ctx, runs)
 	})

@@ -22,6 +22,34 @@ type tally struct {
 	spent                  []spentRound
 	ackedAt                time.Time // the last acknowledgement; zero: none
 	lastError              string
+
+	down, unmatched int  // in a row, at the end
+	othersDown      bool // an attempt before these says something else
+	othersUnmatched bool
+	gone            bool
+	reason, word    string // of the last failed attempt
+	retryAfter      time.Duration
+}
+
+// fault takes in what an attempt tells of the endpoint.
+func (s *tally) fault(a *jobs.Attempt) {
+	if a.Error == "" || a.Fault != jobs.FaultDown {
+		s.down, s.othersDown = 0, true
+	}
+	if a.Error == "" || a.Fault != jobs.FaultUnmatched {
+		s.unmatched, s.othersUnmatched = 0, true
+	}
+	switch {
+	case a.Error == "":
+		return
+	case a.Fault == jobs.FaultDown:
+		s.down++
+	case a.Fault == jobs.FaultUnmatched:
+		s.unmatched++
+	case a.Fault == jobs.FaultGone:
+		s.gone = true
+	}
+	s.reason, s.word, s.retryAfter = a.Error, a.Word, a.RetryAfter
 }
 
 type spentRound struct {
@@ -40,6 +68,9 @@ func (s tallies) of(webhook string) *tally {
 
 func (s tallies) add(o *jobs.Outcome, released bool) {
 	sum, d := s.of(o.Delivery.Webhook), &o.Delivery
+	if o.Attempt != nil {
+		sum.fault(o.Attempt)
+	}
 	switch {
 	case d.State == jobs.Delivered && d.TestAnswer:
 		sum.tests++
@@ -65,15 +96,16 @@ func (s tallies) add(o *jobs.Outcome, released bool) {
 
 var (
 	sqlLockTallies = sqlText(`
-		select webhook, failures, spent, last_ack_at from tallies where webhook = any($1::text[])
+		select webhook, failures, spent, last_ack_at, down, unmatched from tallies where webhook = any($1::text[])
 		order by webhook for update`)
 	sqlTally = sqlText(`
 		update tallies set delivered = tallies.delivered + e.more_delivered, test_answers = tallies.test_answers + e.more_tests,
 			dead = tallies.dead + e.more_dead, failures = e.now_failures, spent = e.now_spent, last_ack_at = e.now_ack,
+			down = e.now_down, unmatched = e.now_unmatched,
 			last_error = case when e.new_error <> '' then e.new_error else tallies.last_error end
 		from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
-			$8::text[])
-			as e(name, more_delivered, more_tests, more_dead, now_failures, now_spent, now_ack, new_error)
+			$8::text[], $9::bigint[], $10::bigint[])
+			as e(name, more_delivered, more_tests, more_dead, now_failures, now_spent, now_ack, new_error, now_down, now_unmatched)
 		where tallies.webhook = e.name`)
 )
 
@@ -88,20 +120,33 @@ type release struct {
 //
 // spent counts rounds that began and were spent since the last acknowledgement: exactly the deliveries that the next
 // one may release, so that an acknowledgement which has none to release does not look for them.
-func (t *tx) tally(ctx context.Context, sums tallies) ([]release, error) {
+//
+// turns are the webhooks whose state may have to change for what the endpoint did.
+func (t *tx) tally(ctx context.Context, sums tallies) (releases []release, turns []turn, err error) {
 	if len(sums) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var releases []release
 	b, n := t.l.batch(len(sums)), 0
-	err := t.each(ctx, sqlLockTallies, []any{slices.Sorted(maps.Keys(sums))}, func(rows *sql.Rows) error {
+	err = t.each(ctx, sqlLockTallies, []any{slices.Sorted(maps.Keys(sums))}, func(rows *sql.Rows) error {
 		var webhook string
-		var failures, spent int64
+		var failures, spent, down, unmatched int64
 		var last time.Time
-		if err := rows.Scan(&webhook, &failures, &spent, instant{&last}); err != nil {
+		if err := rows.Scan(&webhook, &failures, &spent, instant{&last}, &down, &unmatched); err != nil {
 			return err
 		}
 		s := sums[webhook]
+		wasStopped := down >= holdAfterDown || unmatched >= holdAfterUnmatched
+		if s.othersDown {
+			down = 0
+		}
+		if s.othersUnmatched {
+			unmatched = 0
+		}
+		down, unmatched = down+int64(s.down), unmatched+int64(s.unmatched)
+		switch {
+		case s.gone, down >= holdAfterDown, unmatched >= holdAfterUnmatched, wasStopped && (s.othersDown || s.othersUnmatched):
+			turns = append(turns, turn{webhook, s, int(down), int(unmatched)})
+		}
 		failures += int64(s.failures)
 		for _, r := range s.spent {
 			if r.failedAt.After(last) && !r.released {
@@ -130,15 +175,17 @@ func (t *tx) tally(ctx context.Context, sums tallies) ([]release, error) {
 		b.number(spent)
 		b.time(ack)
 		b.text(s.lastError)
+		b.number(down)
+		b.number(unmatched)
 		b.end()
 		n++
 		return nil
 	})
 	if err != nil || n == 0 {
-		return nil, err
+		return nil, nil, err
 	}
 	_, err = t.exec(ctx, sqlTally, b.args()...)
-	return releases, err
+	return releases, turns, err
 }
 
 const released = `webhook = $1 and state = 'pending' and not in_round and rounds > 0

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -50,8 +49,8 @@ var (
 			backfill = excluded.backfill, until_at = excluded.until_at`)
 
 	sqlActivate = sqlText(`
-		update due set active = e.act, due_at = case when e.act then due.due_at end
-		from unnest($1::text[], $2::boolean[]) as e(name, act) where due.webhook = e.name`)
+		update due set active = e.act, probe_at = e.probe, due_at = case when e.act then due.due_at end
+		from unnest($1::text[], $2::boolean[], $3::timestamptz[]) as e(name, act, probe) where due.webhook = e.name`)
 	sqlShift = sqlText(`
 		update deliveries set first_failed_at = case when first_failed_at > $3 then $2
 			else first_failed_at + ($2::timestamptz - $3::timestamptz) end
@@ -109,13 +108,8 @@ func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	if err != nil {
 		return w, err
 	}
-	if retryAt != nil {
-		w.RetryAt = make([]time.Duration, len(retryAt))
-	}
-	for i, offset := range retryAt {
-		if w.RetryAt[i], err = time.ParseDuration(offset); err != nil {
-			return w, fmt.Errorf("webhook %s: %w", w.ID, err)
-		}
+	if w.RetryAt, err = parseOffsets(w.ID, retryAt); err != nil {
+		return w, err
 	}
 	return w, l.keys.openWebhook(s, &w)
 }
@@ -232,43 +226,60 @@ func (t *tx) putWebhook(ctx context.Context, put *jobs.Webhook, before standing)
 	return err
 }
 
-// standAll makes what claims see of the webhooks follow their states: nothing of one that is not active is due.
+// standAll makes what claims see of the webhooks follow their states: nothing of one that is disabled is due, and of one
+// that is held a single record, at once: what was changed may have been what was wrong.
 func (t *tx) standAll(ctx context.Context, put []jobs.Webhook, before map[string]standing) error {
 	if len(put) == 0 {
 		return nil
 	}
-	states := map[string]bool{}
+	states := map[string]jobs.WebhookState{}
 	for i := range put {
-		states[put[i].ID] = put[i].State == jobs.Active
+		states[put[i].ID] = put[i].State
 	}
 	ids := slices.Sorted(maps.Keys(states))
-	names, active := t.l.batch(len(ids)), t.l.batch(len(ids))
+	names, fresh, stand := t.l.batch(len(ids)), t.l.batch(len(ids)), t.l.batch(len(ids))
+	var again, faultless []string
 	for _, id := range ids {
 		names.text(id)
 		names.end()
-		active.text(id)
-		active.flag(states[id])
-		active.end()
+		fresh.text(id)
+		fresh.flag(states[id] != jobs.Disabled)
+		fresh.end()
+		stand.text(id)
+		stand.flag(states[id] != jobs.Disabled)
+		if states[id] == jobs.Held {
+			stand.time(t.now)
+		} else {
+			stand.time(time.Time{})
+		}
+		stand.end()
+		if states[id] != jobs.Disabled && !before[id].stoppedAt.IsZero() {
+			again = append(again, id)
+			if states[id] == jobs.Active {
+				faultless = append(faultless, id)
+			}
+		}
 	}
 	if _, err := t.exec(ctx, sqlPutTally, names.args()...); err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, sqlPutDue, active.args()...); err != nil {
+	if _, err := t.exec(ctx, sqlPutDue, fresh.args()...); err != nil {
 		return err
+	}
+	if len(faultless) > 0 {
+		if _, err := t.exec(ctx, sqlFaultless, faultless); err != nil {
+			return err
+		}
 	}
 	if err := t.lockDue(ctx, ids); err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, sqlActivate, active.args()...); err != nil {
+	if _, err := t.exec(ctx, sqlActivate, stand.args()...); err != nil {
 		return err
 	}
-	var again []string
-	for _, id := range ids {
-		if since := before[id].stoppedAt; states[id] && !since.IsZero() {
-			again = append(again, id)
-			if _, err := t.exec(ctx, sqlShift, id, t.now, since); err != nil {
-				return err
-			}
+	for _, id := range faultless {
+		if _, err := t.exec(ctx, sqlShift, id, t.now, before[id].stoppedAt); err != nil {
+			return err
 		}
 	}
 	if len(again) == 0 {

@@ -97,7 +97,9 @@ func (g gate) enter(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 		}
 		return Principal{Name: "this machine"}, true
 	}
-	p, ok, err := g.auth.Authenticate(r.Context(), tokenOf(r))
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	p, ok, err := g.auth.Authenticate(ctx, tokenOf(r))
 	switch {
 	case err != nil:
 		w.Header().Set("Retry-After", "5")

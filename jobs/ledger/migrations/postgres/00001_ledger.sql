@@ -122,6 +122,7 @@ create table due (
 	webhook   text primary key references webhooks,
 	active    boolean not null,
 	due_at    timestamptz,
+	probe_at  timestamptz, -- of a held webhook: when one of its records may be sent; due_at is not before it
 	served_at timestamptz -- the last claim that took something: who waited longest goes first
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1);
 create index due_at on due (due_at) where due_at is not null;
@@ -133,6 +134,8 @@ create table tallies (
 	dead         bigint not null default 0,
 	failures     bigint not null default 0, -- failed attempts since the last acknowledgement
 	spent        bigint not null default 0, -- rounds begun and spent since the last acknowledgement
+	down         bigint not null default 0, -- failed attempts in a row that say so
+	unmatched    bigint not null default 0, -- 2xx answers in a row that acknowledged nothing
 	last_ack_at  timestamptz,
 	last_error   text not null default '',
 	last_run_at  timestamptz

@@ -124,6 +124,7 @@ create table due (
 	webhook   text primary key references webhooks,
 	active    integer not null,
 	due_at    integer,
+	probe_at  integer, -- of a held webhook: when one of its records may be sent; due_at is not before it
 	served_at integer -- the last claim that took something: who waited longest goes first
 ) strict;
 create index due_at on due (due_at) where due_at is not null;
@@ -135,6 +136,8 @@ create table tallies (
 	dead         integer not null default 0,
 	failures     integer not null default 0, -- failed attempts since the last acknowledgement
 	spent        integer not null default 0, -- rounds begun and spent since the last acknowledgement
+	down         integer not null default 0, -- failed attempts in a row that say so
+	unmatched    integer not null default 0, -- 2xx answers in a row that acknowledged nothing
 	last_ack_at  integer,
 	last_error   text not null default '',
 	last_run_at  integer

@@ -1,0 +1,151 @@
+package jobs_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+func isDown(attempt) error {
+	time.Sleep(100 * time.Millisecond)
+	return &jobs.RefusedError{Reason: "connect", Fault: jobs.FaultDown}
+}
+
+// TestDownCRM: a CRM that is down takes attempts from few of two thousand records; when it is back they all come.
+func TestDownCRM(t *testing.T) {
+	for name, how := range map[string]func(*jobs.Webhook){"immediate": immediate, "hourly": func(w *jobs.Webhook) { w.Schedule = "@hourly" }} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, hook("acme", how))
+				defer b.close()
+				var down atomic.Bool
+				down.Store(true)
+				b.crm.answer = func(a attempt) error {
+					if down.Load() {
+						return isDown(a)
+					}
+					return nil
+				}
+				ctx, stop := context.WithCancel(context.Background())
+				done := make(chan error)
+				go func() { done <- b.runner().Serve(ctx, func() {}) }()
+				synctest.Wait()
+				b.leads.add("bot", 2000)
+				time.Sleep(2 * time.Hour)
+				attempts := len(b.crm.bodies("acme"))
+				// Ten to see it, what was under way meanwhile, and a probe in three minutes.
+				if most := 10 + 3*8 + 2 + 2*60/3; attempts > most {
+					t.Errorf("%d attempts in two hours, want at most %d", attempts, most)
+				}
+				if w := b.webhook("acme"); w.State != jobs.Held {
+					t.Errorf("the webhook is %s (%s)", w.State, w.StateReason)
+				}
+				down.Store(false)
+				time.Sleep(time.Hour)
+				if n := b.states()["delivered"]; n != 2000 {
+					t.Errorf("states: %v", b.states())
+				}
+				for row, n := range b.crm.got("acme") {
+					if n > 45 {
+						t.Errorf("%s was tried %d times", row, n)
+					}
+				}
+				if w := b.webhook("acme"); w.State != jobs.Active {
+					t.Errorf("the webhook is %s (%s)", w.State, w.StateReason)
+				}
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func (b *bench) webhook(id string) jobs.Webhook {
+	b.t.Helper()
+	set, err := b.ledger.Webhooks(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, w := range set.Webhooks {
+		if w.ID == id {
+			return w
+		}
+	}
+	b.t.Fatalf("no webhook %s", id)
+	return jobs.Webhook{}
+}
+
+// TestGone: an endpoint that asks for no more gets no more, until the webhook is enabled by hand.
+func TestGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", immediate))
+		defer b.close()
+		var gone atomic.Bool
+		gone.Store(true)
+		b.crm.answer = func(attempt) error {
+			time.Sleep(100 * time.Millisecond)
+			if gone.Load() {
+				return &jobs.RefusedError{Status: 410, Reason: "http_410", Fault: jobs.FaultGone}
+			}
+			return nil
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- b.runner().Serve(ctx, func() {}) }()
+		synctest.Wait()
+		b.leads.add("bot", 100)
+		time.Sleep(48 * time.Hour)
+		if n := len(b.crm.bodies("acme")); n == 0 || n > 20 {
+			t.Errorf("%d attempts", n)
+		}
+		if w := b.webhook("acme"); w.State != jobs.Disabled || w.StateReason != jobs.ReasonGone {
+			t.Errorf("the webhook is %s (%s)", w.State, w.StateReason)
+		}
+		gone.Store(false)
+		if _, err := (jobs.Registrar{Ledger: b.ledger}).SetState(ctx, "acme", jobs.Active); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n := b.states()["delivered"]; n != 100 {
+			t.Errorf("states: %v", b.states())
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRetryAfter: an endpoint that asks for more time than the next retry offset gives gets it, up to an hour.
+func TestRetryAfter(t *testing.T) {
+	for name, tt := range map[string]struct{ asks, want time.Duration }{
+		"less than the offset": {10 * time.Second, time.Minute},
+		"more":                 {10 * time.Minute, 10 * time.Minute},
+		"far more":             {24 * time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, hook("acme", immediate))
+				defer b.close()
+				start := time.Now()
+				b.crm.answer = func(a attempt) error {
+					if a.number == 1 {
+						return &jobs.RefusedError{Status: 503, Reason: "http_503", Fault: jobs.FaultDown, RetryAfter: tt.asks}
+					}
+					return nil
+				}
+				b.leads.add("bot", 1)
+				b.serve(3 * time.Hour)
+				if at := b.crm.times("acme", start); len(at) != 2 || at[1] != tt.want {
+					t.Errorf("attempts after %v", at)
+				}
+			})
+		})
+	}
+}
