@@ -256,7 +256,7 @@ func (c *checkup) times(ctx context.Context, q querier, s *Stream) error {
 	}
 	c.zones(s, rows)
 	if whole := func(r row) bool { return r.Updated.Nanosecond() != 0 }; len(rows) >= 5 && c.cfg.versioned() && !slices.ContainsFunc(rows, whole) {
-		c.say(LevelWarn, "%s keep whole seconds: records are held a second, and of changes of a row within one second only what is then there is sent", quotedNames(s.at.columns))
+		c.say(LevelWarn, "the times in %s are whole seconds: a record is held for one, and of the changes of a row within one only the last is sent", quotedNames(s.at.columns))
 	}
 	return nil
 }

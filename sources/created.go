@@ -212,6 +212,9 @@ func (c *createdCursor) statement(regions []region, at *place, f filter, limit i
 		r := regions[at.region-1]
 		st.add(r.condition)
 		if at.key != nil {
+			if c.s.db.eng.name() == "sqlite" && len(c.s.at.columns) > 1 { // it finds no pairs by an expression's index
+				st.add(d.at + " >= " + st.arg(at.time))
+			}
 			st.add("(" + d.at + ", " + key + ") > (" + st.arg(at.time) + d.cast + ", " + st.arg(at.key) + keyCast + ")")
 		} else {
 			st.add(d.at + " >= " + st.arg(r.low) + d.cast)

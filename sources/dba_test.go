@@ -13,7 +13,9 @@ import (
 // oddSchema has names that need quoting everywhere.
 const oddSchema = `create schema "Odd 'Schema";
 	create table "Odd 'Schema"."Ask%Me" ("ID" int generated always as identity primary key, "Bot" text, "When" timestamp, "Given ""Name""" text);
-	create table "Odd 'Schema".by_uuid ("ID" uuid primary key default gen_random_uuid(), "Bot" text, "When" timestamptz default now())`
+	create table "Odd 'Schema".by_uuid ("ID" uuid primary key default gen_random_uuid(), "Bot" text, "When" timestamptz default now());
+	create table "Odd 'Schema".changing ("ID" int generated always as identity primary key, "Bot" text, "When" timestamptz, "Changed" timestamptz, "Gone" timestamptz);
+	create index on "Odd 'Schema".changing (greatest("Changed", "When", "Gone"), "ID")`
 
 func oddStreams() []Config {
 	return append(Defaults(),
@@ -21,9 +23,51 @@ func oddStreams() []Config {
 			Type: "Odd", Table: `Odd 'Schema.Ask%Me`, ID: "ID", Chatbot: "Bot", Created: "When", CreatedZone: time.UTC,
 			Fields: []Mapping{{Name: "FirstName", Column: `Given "Name"`}},
 		},
+		Config{
+			Type: "Changing", Table: `"Odd 'Schema".changing`, ID: "ID", Chatbot: "Bot", Created: "When", Updated: "Changed", Deleted: "Gone", CreatedZone: time.UTC,
+		},
 		Config{Type: "ByUUID", Table: `"Odd 'Schema".by_uuid`, ID: "ID", Chatbot: "Bot", Created: "When", Cursor: CursorCreated},
 		Config{Type: "Queried", Query: `select "ID" as id, "Bot" as bot, "When" as at from "Odd 'Schema".by_uuid`, ID: "id", Chatbot: "bot", Created: "at"},
 	)
+}
+
+// What wakes for new rows alone wakes for changes when those matter, and goes on to.
+func TestTriggerOfChanges(t *testing.T) {
+	b := newPostgres(t, pgAppointments)
+	news, changes := appointments(), appointments()
+	news.Updated, news.Deleted = "", ""
+	events := func() (n int) {
+		t.Helper()
+		if err := b.app.Get(&n, "select tgtype & 20 from pg_trigger where tgname = 'leadrelay_notify'"); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for i, test := range []struct {
+		cfg  Config
+		want int // insert is 4, update 16
+	}{{news, 4}, {changes, 20}, {changes, 20}, {news, 20}} {
+		b.exec(TriggerSQL("postgres", []Config{test.cfg}))
+		if got := events(); got != test.want {
+			t.Errorf("step %d: events %d, want %d", i, got, test.want)
+		}
+	}
+	s := b.stream(changes)
+	b.exec("insert into appointments (chatbot_id) values ('bot')")
+	at := b.end(s)
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	for i := range 3 {
+		b.exec("update appointments set updated_at = now()")
+		for {
+			if err := s.Wait(ctx, time.Hour); err != nil {
+				t.Fatal(i, err)
+			}
+			if len(b.records(s, &at, 10)) > 0 {
+				break
+			}
+		}
+	}
 }
 
 // The printed SQL is all that a new role needs: streams open, nothing is found wrong, and rows wake the reader.
@@ -145,6 +189,11 @@ func TestCheck(t *testing.T) {
 			[]string{"needs a table or a query", "names no chatbot column", `cursor "fast"`, "cannot be negative"},
 		},
 		{"sqlite", newSQLite, liteLeads + "; " + addLead, nil, []string{"has times without a zone"}},
+		{"changes, no index", newPostgres, pgLeads + "; alter table leads add updated_at timestamptz", func(c *Config) { c.Updated = "updated_at" }, []string{"superuser", `each reads the whole table; create index concurrently if not exists "leadrelay_leads_changed" on "leads" ((greatest("updated_at", "created_at")), "id");`}},
+		{"changes, no zone", newPostgres, pgLeads + "; alter table leads add updated_at timestamp not null default now(); create index on leads (updated_at, id)", func(c *Config) { c.Updated = "updated_at" }, []string{"superuser", `warn stream Lead: "updated_at" has no zone and is read as UTC: set created_zone`}},
+		{"changes, whole seconds", newPostgres, pgLeads + "; alter table leads add updated_at timestamptz(0) not null default now(); create index on leads (updated_at, id); insert into leads (chatbot_id) select 'bot' from generate_series(1, 9)", func(c *Config) { c.Updated = "updated_at" }, []string{"superuser", `warn stream Lead: the times in "updated_at" are whole seconds`}},
+		{"changes of a query", newPostgres, pgLeads + "; alter table leads add updated_at timestamptz", func(c *Config) { c.Updated, c.Table, c.Query = "updated_at", "", "select * from leads" }, []string{`each reads the whole query; index the columns behind "updated_at", "created_at", "id"`}},
+		{"changes, sqlite", newSQLite, liteLeads + "; alter table leads add updated_at datetime", func(c *Config) { c.Updated = "updated_at" }, []string{`create index if not exists "leadrelay_leads_changed" on "leads" ((coalesce("updated_at", "created_at")), "id");`, `on SQLite changes are found that are committed within 1m0s of their time in "updated_at", "created_at"`}},
 		{"sqlite, nothing there", newSQLite, "", nil, []string{`error stream Lead: open: there is no table "leads"`}},
 		{"sqlite, reuses ids", newSQLite, strings.Replace(liteLeads, "autoincrement", "", 1), nil, []string{"is without AUTOINCREMENT"}},
 		{"sqlite, ids far apart", newSQLite, liteLeads + "; with recursive c (n) as (select 1 union all select n + 1 from c where n < 50) insert into leads (id, chatbot_id, created_at) select n * 1000000, 'bot', 0 from c", nil, []string{`warn stream Lead: the values of "id" are far apart`}},

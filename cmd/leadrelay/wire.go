@@ -274,11 +274,11 @@ func newSink(h config.HTTP, p config.Push) (*sinks.HTTP, error) {
 func streamConfig(s config.Stream) sources.Config {
 	c := sources.Config{
 		Type: s.Type, Table: s.Table, Query: s.Query, ID: s.ID, Chatbot: s.Chatbot, Created: s.Created,
-		CreatedZone: s.CreatedZone, Where: s.Where, Settle: s.Settle, Cursor: string(s.Cursor),
+		Updated: s.Updated, Deleted: s.Deleted, CreatedZone: s.CreatedZone, Where: s.Where, Settle: s.Settle, Cursor: string(s.Cursor),
 		GapKeep: s.GapKeep, Lookback: s.Lookback,
 	}
 	for _, f := range s.Fields {
-		c.Fields = append(c.Fields, sources.Mapping{Name: f.Name, Column: f.Column, Const: f.Const})
+		c.Fields = append(c.Fields, sources.Mapping{Name: f.Name, Column: f.Column, JSON: f.JSON, Const: f.Const})
 	}
 	return c
 }

@@ -125,8 +125,8 @@ schedule: 0 6 * * *
 timezone: Europe/Prague
 immediate: True
 streams:
-  - {type: Lead, query: "SELECT * FROM v ", id: lead_id, chatbot: bot, created: at, created_zone: Europe/London,
-     fields: {FirstName: name, URI: {const: 007}, SessionID: {const: 0x}}, where: "x <> 'a'", settle: 5m,
+  - {type: Lead, query: "SELECT * FROM v ", id: lead_id, chatbot: bot, created: at, updated: changed, deleted: gone, created_zone: Europe/London,
+     fields: {FirstName: name, Content: {json: words}, URI: {const: 007}, SessionID: {const: 0x}}, where: "x <> 'a'", settle: 5m,
      cursor: created, gap_keep: 1d12h, lookback: 2h}
 webhooks:
   - id: acme_1-x
@@ -170,8 +170,8 @@ retention: 1d
 		Ledger:   "sqlite:/srv/leads/ledger.db",
 		Schedule: "0 6 * * *", Timezone: "Europe/Prague", Immediate: true, StreamsGiven: true,
 		Streams: []Stream{{
-			Type: "Lead", Query: "SELECT * FROM v", ID: "lead_id", Chatbot: "bot", Created: "at", CreatedZone: london,
-			Fields: []Field{{Name: "FirstName", Column: "name"}, {Name: "URI", Const: "007"}, {Name: "SessionID", Const: int64(-7)}},
+			Type: "Lead", Query: "SELECT * FROM v", ID: "lead_id", Chatbot: "bot", Created: "at", Updated: "changed", Deleted: "gone", CreatedZone: london,
+			Fields: []Field{{Name: "FirstName", Column: "name"}, {Name: "Content", Column: "words", JSON: true}, {Name: "URI", Const: "007"}, {Name: "SessionID", Const: int64(-7)}},
 			Where:  "x <> 'a'", Settle: 5 * time.Minute, Cursor: CursorCreated, GapKeep: 36 * time.Hour, Lookback: 2 * time.Hour,
 		}},
 		Webhooks: []jobs.Webhook{

@@ -12,10 +12,10 @@ var schema = map[string][]string{
 		"secrets_key_file", "give_up_after", "retention",
 	},
 	"streams[]": {
-		"type", "table", "query", "id", "chatbot", "created", "created_zone", "fields", "where", "settle", "cursor",
+		"type", "table", "query", "id", "chatbot", "created", "updated", "deleted", "created_zone", "fields", "where", "settle", "cursor",
 		"gap_keep", "lookback",
 	},
-	"streams[].fields.*": {"const"},
+	"streams[].fields.*": {"const", "json"},
 	"webhooks[]": {
 		"id", "chatbot", "url", "sign_key", "sign_key_of", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
 		"headers", "from", "description",

@@ -31,7 +31,9 @@ type Stream struct {
 	ID          string // columns
 	Chatbot     string
 	Created     string         // "": the stream has none
-	CreatedZone *time.Location // of a created column without a zone
+	Updated     string         // of the last change; "": changes are no records
+	Deleted     string         // marks rows as deleted; "": none does
+	CreatedZone *time.Location // of time columns without a zone
 	Fields      []Field        // in the file's order
 	Where       string         // an SQL condition, "" for none
 	Settle      time.Duration
@@ -45,6 +47,7 @@ type Stream struct {
 type Field struct {
 	Name   string
 	Column string // "": Const
+	JSON   bool   // the column holds JSON texts, whatever its type
 	Const  any    // string, int64, float64 or bool
 }
 
@@ -159,6 +162,11 @@ func (d *decoder) stream(v value) (Stream, streamed) {
 	} else {
 		s.Created = created.column(s.Created)
 	}
+	updated, deleted := f.at("updated"), f.at("deleted")
+	s.Updated, s.Deleted = updated.columnOrNone(), deleted.columnOrNone()
+	if s.Created == "" && s.Updated == "" && s.Deleted != "" {
+		deleted.fail("needs updated or created beside it, and this stream has neither")
+	}
 	if zone, err := time.LoadLocation(f.at("created_zone").timezone("UTC")); err == nil {
 		s.CreatedZone = zone
 	}
@@ -174,14 +182,18 @@ func (d *decoder) stream(v value) (Stream, streamed) {
 	s.GapKeep = f.at("gap_keep").duration(s.GapKeep, time.Second, longest)
 	lookback := f.at("lookback")
 	s.Lookback = lookback.duration(0, 0, longest)
-	if known && s.Lookback > 0 && s.Cursor != CursorCreated {
-		lookback.fail("is for cursor: created only")
+	versioned := s.Updated != "" || s.Deleted != ""
+	if known && s.Lookback > 0 && s.Cursor != CursorCreated && !versioned {
+		lookback.fail("is for cursor: created only, or beside updated and deleted")
+	}
+	if known && versioned && s.Cursor == CursorGaps {
+		cursor.fail("%s finds new rows only, and updated and deleted are for changes; leave it out", cursor.show())
 	}
 	if created.empty() {
 		if s.Settle > 0 {
 			settle.fail("counts from created, and this stream has no such column")
 		}
-		if known && s.Cursor == CursorCreated {
+		if known && s.Cursor == CursorCreated && !versioned {
 			cursor.fail("%s needs created, and this stream has no such column", cursor.show())
 		}
 	}
@@ -190,6 +202,14 @@ func (d *decoder) stream(v value) (Stream, streamed) {
 
 // empty reports whether a text was given, and is "".
 func (v value) empty() bool { return v.given() && v.n.kind == scalar && v.n.text == "" }
+
+// columnOrNone is a column that may be left out, or "".
+func (v value) columnOrNone() string {
+	if v.empty() {
+		return ""
+	}
+	return v.column("")
+}
 
 func (v value) column(otherwise string) string {
 	if !v.given() {
@@ -217,7 +237,7 @@ func (v value) sql() string {
 	return ""
 }
 
-// fieldMap decodes fields: {NAME: COLUMN, NAME: {const: VALUE}}.
+// fieldMap decodes fields: {NAME: COLUMN, NAME: {json: COLUMN}, NAME: {const: VALUE}}.
 func (v value) fieldMap() ([]Field, []entry) {
 	names, ok := v.entries("NAME: COLUMN lines")
 	if !ok {
@@ -230,8 +250,15 @@ func (v value) fieldMap() ([]Field, []entry) {
 		field := Field{Name: e.name}
 		if e.n.kind == mapping {
 			f, _ := e.fields("streams[].fields.*")
-			if c := f.at("const"); c.require("write {const: VALUE}, or a column's name") {
-				field.Const = c.constant(e.name)
+			constant, json := f.at("const"), f.at("json")
+			switch {
+			case constant.given() && json.given():
+				json.fail("is given beside const; a field has one of them")
+			case json.given():
+				field.JSON = true
+				field.Column = json.column("")
+			case constant.require("write {const: VALUE}, {json: COLUMN}, or a column's name"):
+				field.Const = constant.constant(e.name)
 			}
 		} else {
 			field.Column, _ = e.word("a column's name or {const: VALUE}")
