@@ -244,6 +244,9 @@ func TestAPIPages(t *testing.T) {
 					t.Errorf("in pages of %d (-want +got):\n%s", limit, diff)
 				}
 			}
+			if diff := cmp.Diff([]string{"of-a", "of-all", "of-both"}, c.ids("/api/v1/webhooks?chatbot=a", 2)); diff != "" {
+				t.Errorf("those that get a's records (-want +got):\n%s", diff)
+			}
 			page := c.want(200, "GET", "/api/v1/webhooks?limit=5", "")
 			next := page["next"].(string)
 			c.want(200, "DELETE", "/api/v1/webhooks/"+next, "")

@@ -61,6 +61,7 @@ func (a *API) webhooks() {
 func (a *API) listWebhooks(ctx context.Context, in *struct {
 	Paging
 	Revealing
+	Chatbot string `query:"chatbot" doc:"Those that get this chatbot's records."`
 },
 ) (*answer[List[Webhook]], error) {
 	if err := in.may(ctx); err != nil {
@@ -69,6 +70,9 @@ func (a *API) listWebhooks(ctx context.Context, in *struct {
 	all, err := a.desk(ctx).Webhooks(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if in.Chatbot != "" {
+		all = slices.DeleteFunc(all, func(w jobs.Webhook) bool { return !w.WantsChatbot(in.Chatbot) })
 	}
 	// By the ids' bytes, whatever order a database's language gives them.
 	slices.SortFunc(all, func(a, b jobs.Webhook) int { return cmp.Compare(a.ID, b.ID) })
