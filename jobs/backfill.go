@@ -50,7 +50,7 @@ func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *
 	limit := pageSize
 	for {
 		page, err := r.read(ctx, func(ctx context.Context) (Page, error) {
-			return src.Older(ctx, sub.Backfill, sub.Until, w.Chatbots, sub.Since, limit)
+			return src.Older(ctx, sub.Backfill, sub.Until, w.Chatbots, sub.Since, sub.Before, limit)
 		})
 		if err != nil {
 			return err

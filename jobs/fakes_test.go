@@ -128,14 +128,15 @@ func (s *table) After(_ context.Context, b jobs.Bookmark, limit int) (jobs.Page,
 	return s.read(position(b), 1<<30, limit, func(*jobs.Record) bool { return true })
 }
 
-func (s *table) Older(_ context.Context, cursor, until jobs.Bookmark, chatbots []string, since time.Time, limit int) (jobs.Page, error) {
+func (s *table) Older(_ context.Context, cursor, until jobs.Bookmark, chatbots []string, since, before time.Time, limit int) (jobs.Page, error) {
 	return s.read(position(cursor), position(until), limit, func(r *jobs.Record) bool {
-		return (chatbots[0] == jobs.AllChatbots || slices.Contains(chatbots, r.Chatbot)) && !r.Created.Before(since)
+		return (chatbots[0] == jobs.AllChatbots || slices.Contains(chatbots, r.Chatbot)) &&
+			(r.Created.IsZero() || !r.Created.Before(since) && (before.IsZero() || r.Created.Before(before)))
 	})
 }
 
-func (s *table) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since time.Time) (int, error) {
-	page, err := s.Older(ctx, "", until, chatbots, since, 1<<30)
+func (s *table) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since, before time.Time) (int, error) {
+	page, err := s.Older(ctx, "", until, chatbots, since, before, 1<<30)
 	return len(page.Records), err
 }
 

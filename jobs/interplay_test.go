@@ -280,11 +280,61 @@ func TestBackfillByHandKeepsWhatIsUnderWay(t *testing.T) {
 		since := time.Now()
 		rows = append(rows, b.leads.add("bot", 2)...)
 		b.provision(hook("acme", func(w *jobs.Webhook) { w.From = jobs.FromBeginning }))
-		if _, err := jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, false); err != nil {
+		if _, err := jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, time.Time{}, false); err != nil {
 			t.Fatal(err)
 		}
 		b.runNow(false)
 		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestBackfillsWithin: a backfill by hand takes rows created within its bounds and rows without a creation time; one
+// that adjoins it while it is under way is joined to it, one that does not is refused.
+func TestBackfillsWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.close()
+		hour := time.Now()
+		at := func(n int) time.Time { return hour.Add(time.Duration(n) * time.Hour) }
+		var rows []string
+		for range 6 { // a row an hour, at its beginning
+			rows = append(rows, b.leads.add("bot", 1)...)
+			time.Sleep(time.Hour)
+		}
+		b.leads.append(jobs.Record{Type: "Lead", Row: "7", Chatbot: "bot", Action: jobs.ActionCreate})
+		b.provision(hook("acme"))
+		backfill := func(since, before time.Time, dryRun bool) (int, error) {
+			return jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, before, dryRun)
+		}
+		for _, c := range []struct {
+			since, before time.Time
+			dryRun        bool
+			rows          int
+			refused       bool
+		}{
+			{since: at(1), before: at(2), rows: 2},
+			{since: at(2), before: at(3), rows: 2},
+			{since: at(5), rows: 2, refused: true},
+			{before: at(1), rows: 2, dryRun: true},
+			{since: at(5), rows: 2, dryRun: true},
+			{before: at(-1), rows: 1, refused: true},
+		} {
+			n, err := backfill(c.since, c.before, c.dryRun)
+			if errors.Is(err, jobs.ErrBackfilling) != c.refused || err == nil && n != c.rows {
+				t.Errorf("from %v to %v: %d rows, %v", c.since.Sub(hour), c.before.Sub(hour), n, err)
+			}
+		}
+		b.runNow(false)
+		if diff := cmp.Diff(once("Lead", append(rows[1:3:3], "7")...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		if _, err := backfill(at(5), time.Time{}, false); err != nil {
+			t.Errorf("when the other has ended: %v", err)
+		}
+		b.runNow(false)
+		if diff := cmp.Diff(once("Lead", append(rows[1:3:3], rows[5], "7")...), b.crm.got("acme")); diff != "" {
 			t.Errorf("got (-want +got):\n%s", diff)
 		}
 	})

@@ -64,26 +64,34 @@ func (p Plan) Each(ctx context.Context, f func(Planned) error) error {
 // overlay lets the configuration's webhooks stand where they are not yet in the ledger as they are in it.
 func (p Plan) overlay(set *Registered) (fresh map[string]bool) {
 	fresh = map[string]bool{}
+	known := make(map[string]int, len(set.Webhooks))
+	for i := range set.Webhooks {
+		known[set.Webhooks[i].ID] = i
+	}
 	for _, w := range p.Desired {
 		w.State = Active
-		if i := slices.IndexFunc(set.Webhooks, func(old Webhook) bool { return old.ID == w.ID }); i >= 0 {
-			old := set.Webhooks[i]
-			if w.SignKey == "" {
+		i, ok := known[w.ID]
+		if ok {
+			old := &set.Webhooks[i]
+			if w.SignKey == "" && w.SignKeyOf == "" && old.SignKeyOf == "" {
 				w.SignKey, w.OldKey, w.OldKeyUntil = old.SignKey, old.OldKey, old.OldKeyUntil // both sign while it is rotated
 			}
-			if old.StateReason != ReasonNotYAML {
+			if !gone(old) {
 				w.State, w.StateReason = old.State, old.StateReason
 			}
 			w.From = old.From // a changed one changes nothing
+		}
+		if w.SignKey == "" && w.SignKeyOf == "" && p.Signs(w.Dialect) {
+			w.SignKey = p.NewKey(w.Dialect)
+		}
+		if ok {
 			set.Webhooks[i] = w
 			continue
-		}
-		if w.SignKey == "" && p.Signs(w.Dialect) {
-			w.SignKey = p.NewKey(w.Dialect)
 		}
 		fresh[w.ID] = true
 		set.Webhooks = append(set.Webhooks, w)
 	}
+	ShareKeys(set.Webhooks)
 	return fresh
 }
 
@@ -182,7 +190,7 @@ func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planne
 
 func (p Plan) older(ctx context.Context, src Source, w *Webhook, sub Subscription, f func(Planned) error) error {
 	for at := sub.Backfill; ; {
-		page, err := src.Older(ctx, at, sub.Until, w.Chatbots, sub.Since, pageSize)
+		page, err := src.Older(ctx, at, sub.Until, w.Chatbots, sub.Since, sub.Before, pageSize)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,21 +11,29 @@ import (
 	"time"
 )
 
-// A Provisioning brings the webhooks of one configuration file into the ledger.
+// A Provisioning brings the webhooks of one configuration file, or of the table that it names in webhook_source, into
+// the ledger.
 type Provisioning struct {
 	Ledger  Ledger
 	Sources []Source
 	Origin  string                                // which file; webhooks of others are left alone
+	Gone    string                                // why one that is gone is disabled; "": ReasonNotYAML
 	Desired []Webhook                             // as configured; State, EnteredAt and KeyMade are not looked at, nor is a SignKey that is ""
 	NewKey  func(dialect string) Secret           // makes a sign key for a webhook that has none
 	Signs   func(dialect string) bool             // whether a dialect needs a key
 	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
+	// Rows says that Desired are rows of a table that others write: one that cannot be entered is left as the ledger
+	// has it and stands in Provisioned.Refused, and none takes a webhook over that the table did not enter.
+	Rows bool
+	// Kept are webhooks that are neither desired nor gone: rows that are wrong.
+	Kept map[string]bool
 }
 
 // Provisioned says what a Provisioning did, for people.
 type Provisioned struct {
 	Entered, Changed, Disabled, Enabled []string // webhook ids
 	FromKept                            []string // webhooks whose from was changed, which changes nothing
+	Refused                             map[string]error
 }
 
 // Run enters new streams at their tables' ends, enters new webhooks, updates changed ones and disables those that are
@@ -67,17 +76,19 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 		subscribed[subscriber{s.Webhook, s.Type}] = true
 	}
 
-	wanted := make(map[string]bool, len(p.Desired))
+	desired, err := p.settle(set.Webhooks, known, &did)
+	if err != nil {
+		return did, err
+	}
 	ends := map[string]Bookmark{}
-	for _, w := range p.Desired {
-		wanted[w.ID] = true
+	for i := range desired {
+		w := &desired[i]
 		was := known[w.ID]
-		p.settleIdentity(&w, was, &did)
-		if was == nil || !sameWebhook(*was, w) {
-			change.Put = append(change.Put, w)
+		if was == nil || !sameWebhook(*was, *w) {
+			change.Put = append(change.Put, *w)
 		}
-		if was != nil && (was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate) {
-			if err := p.pull(&change, &w); err != nil {
+		if was != nil && pulls(was, w) {
+			if err := p.pull(&change, w); err != nil {
 				return did, err
 			}
 		}
@@ -85,7 +96,7 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 			if !w.WantsType(src.Type()) || subscribed[subscriber{w.ID, src.Type()}] {
 				continue
 			}
-			sub, err := p.subscribe(ctx, &w, src, ends)
+			sub, err := p.subscribe(ctx, w, src, ends)
 			if err != nil {
 				return did, err
 			}
@@ -93,10 +104,14 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 			change.Versions[sub.Type] = versions[sub.Type] // streams that are not begun in may move on meanwhile
 		}
 	}
+	wanted := make(map[string]bool, len(p.Desired))
+	for i := range p.Desired {
+		wanted[p.Desired[i].ID] = true
+	}
 	for _, id := range slices.Sorted(maps.Keys(known)) {
 		w := *known[id]
-		if w.Origin == p.Origin && !wanted[id] && w.State != Disabled {
-			w.State, w.StateReason = Disabled, ReasonNotYAML
+		if w.Origin == p.Origin && !wanted[id] && !p.Kept[id] && w.State != Disabled {
+			w.State, w.StateReason = Disabled, cmp.Or(p.Gone, ReasonNotYAML)
 			change.Put = append(change.Put, w)
 			did.Disabled = append(did.Disabled, id)
 		}
@@ -131,44 +146,148 @@ func (p Provisioning) enterStreams(ctx context.Context) error {
 	return nil
 }
 
+// settle gives the desired webhooks as they are to be, without those that are refused.
+func (p Provisioning) settle(all []Webhook, known map[string]*Webhook, did *Provisioned) ([]Webhook, error) {
+	desired, fromChanged := make([]Webhook, 0, len(p.Desired)), map[string]bool{}
+	refuse := func(id string, err error) error {
+		if !p.Rows {
+			return err
+		}
+		if did.Refused == nil {
+			did.Refused = map[string]error{}
+		}
+		did.Refused[id] = err
+		return nil
+	}
+	for _, w := range p.Desired {
+		was := known[w.ID]
+		if p.Rows && was != nil && was.Origin != p.Origin {
+			_ = refuse(w.ID, fmt.Errorf("there is a webhook of this id already, %s, which stays as it is; give the row another id", was.from()))
+			continue
+		}
+		fromChanged[w.ID] = was != nil && was.From != w.From
+		p.settleIdentity(&w, was)
+		desired = append(desired, w)
+	}
+	for { // each refusal may take away what another row's key rests on
+		ring := p.keyring(all, desired)
+		refused := map[string]bool{}
+		for i := range desired {
+			if err := ring.check(&desired[i]); err != nil {
+				if err = refuse(desired[i].ID, err); err != nil {
+					return nil, err
+				}
+				refused[desired[i].ID] = true
+			}
+		}
+		if len(refused) == 0 {
+			break
+		}
+		desired = slices.DeleteFunc(desired, func(w Webhook) bool { return refused[w.ID] })
+	}
+	for i := range desired {
+		p.tell(&desired[i], known[desired[i].ID], did)
+		if id := desired[i].ID; fromChanged[id] {
+			did.FromKept = append(did.FromKept, id)
+		}
+	}
+	return desired, nil
+}
+
+// Refusals says which rows Run would refuse, by their ids, where the ledger's webhooks are these; those among them that
+// are not in it yet count as if they were.
+func (p Provisioning) Refusals(all []Webhook) map[string]error {
+	known := make(map[string]*Webhook, len(all))
+	set := make([]Webhook, 0, len(all))
+	for _, w := range all {
+		if known[w.ID] != nil { // twice: as it is and as it is to be
+			continue
+		}
+		if w.SignKey == "" && w.SignKeyOf == "" && p.Signs(w.Dialect) {
+			w.SignKey = p.NewKey(w.Dialect)
+		}
+		set = append(set, w)
+		known[w.ID] = &w
+	}
+	var did Provisioned
+	_, _ = p.settle(set, known, &did) // refuses row by row
+	return did.Refused
+}
+
+// keyring is all webhooks as they are to be.
+func (p Provisioning) keyring(all, desired []Webhook) *keyring {
+	is := make(map[string]bool, len(desired))
+	for i := range desired {
+		is[desired[i].ID] = true
+	}
+	set := slices.Clone(desired)
+	for i := range all {
+		if !is[all[i].ID] {
+			set = append(set, all[i])
+		}
+	}
+	ShareKeys(set)
+	return newKeyring(set, len(desired), p.Fits)
+}
+
 // settleIdentity fills in what the ledger decides: key, state, first from, time of entering.
-func (p Provisioning) settleIdentity(w *Webhook, was *Webhook, did *Provisioned) {
+func (p Provisioning) settleIdentity(w *Webhook, was *Webhook) {
 	slices.Sort(w.Types)
 	w.Origin, w.State, w.StateReason = p.Origin, Active, ""
-	w.KeyMade = w.SignKey == "" && p.Signs(w.Dialect)
+	w.KeyMade = w.SignKey == "" && w.SignKeyOf == "" && p.Signs(w.Dialect)
 	if was == nil {
 		if w.KeyMade {
 			w.SignKey = p.NewKey(w.Dialect)
 		}
-		w.EnteredAt = p.Ledger.Now()
-		did.Entered = append(did.Entered, w.ID)
+		if p.Ledger != nil {
+			w.EnteredAt = p.Ledger.Now()
+		}
 		return
 	}
+	own := was.SignKeyOf == "" // else the key there is another's
 	if w.KeyMade {
+		if own {
+			w.SignKey = was.SignKey
+		}
 		// Its dialect may not have signed until now, or with keys of another form.
-		if w.SignKey = was.SignKey; w.SignKey == "" || p.Fits != nil && !p.Fits(w.Dialect, w.SignKey) {
+		if w.SignKey == "" || p.Fits != nil && !p.Fits(w.Dialect, w.SignKey) {
 			w.SignKey = p.NewKey(w.Dialect)
 		}
 	}
-	if was.From != w.From {
-		did.FromKept = append(did.FromKept, w.ID)
-	}
 	w.From, w.EnteredAt = was.From, was.EnteredAt
-	if w.KeyMade {
+	if w.KeyMade && own {
 		w.OldKey, w.OldKeyUntil = was.OldKey, was.OldKeyUntil // a rotation goes on
 	}
-	switch {
-	case was.State == Disabled && was.StateReason == ReasonNotYAML:
-		did.Enabled = append(did.Enabled, w.ID)
-	case was.State != Active:
+	if was.State != Active && !gone(was) {
 		w.State, w.StateReason = was.State, was.StateReason
 	}
-	if !sameWebhook(*was, *w) && !slices.Contains(did.Enabled, w.ID) {
+}
+
+// gone reports whether a webhook is disabled because what provisions it named it no more.
+func gone(w *Webhook) bool {
+	return w.State == Disabled && (w.StateReason == ReasonNotYAML || w.StateReason == ReasonNotRow)
+}
+
+// tell says what becomes of a webhook.
+func (p Provisioning) tell(w, was *Webhook, did *Provisioned) {
+	switch {
+	case was == nil:
+		did.Entered = append(did.Entered, w.ID)
+	case gone(was):
+		did.Enabled = append(did.Enabled, w.ID)
+	case !sameWebhook(*was, *w):
 		did.Changed = append(did.Changed, w.ID)
 	}
 }
 
-// pull lets records that wait for a fire of the old schedule wait for the next fire of the new one.
+// pulls reports whether a change lets waiting records go earlier: another schedule, or the return of a webhook whose
+// records wait for none.
+func pulls(was, w *Webhook) bool {
+	return was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate ||
+		w.Immediate && was.State == Disabled && w.State == Active
+}
+
+// pull lets records that wait for a fire of the old schedule wait for the next fire of the new one, or go at once.
 func (p Provisioning) pull(change *Change, w *Webhook) error {
 	now := p.Ledger.Now()
 	if w.Immediate {
@@ -205,9 +324,12 @@ func (p Provisioning) subscribe(ctx context.Context, w *Webhook, src Source, end
 	return sub, nil
 }
 
-// sameWebhook compares two webhooks; an empty list is as good as none.
+// sameWebhook compares two webhooks; an empty list is as good as none, and another's key is no part of a webhook.
 func sameWebhook(a, b Webhook) bool {
 	for _, w := range []*Webhook{&a, &b} {
+		if w.SignKeyOf != "" {
+			w.SignKey, w.OldKey, w.OldKeyUntil = "", "", time.Time{}
+		}
 		if len(w.Types) == 0 {
 			w.Types = nil
 		}

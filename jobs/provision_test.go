@@ -100,7 +100,7 @@ func TestBackfillByHand(t *testing.T) {
 		rows = append(rows, b.leads.add("bot", 2)...)
 		b.provision(hook("acme"))
 		backfill := func(since time.Time, dryRun bool) int {
-			n, err := jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, dryRun)
+			n, err := jobs.BackfillByHand(context.Background(), b.ledger, []jobs.Source{b.leads}, "acme", since, time.Time{}, dryRun)
 			if err != nil {
 				t.Fatal(err)
 			}

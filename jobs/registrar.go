@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
 var (
 	// ErrExists says that a webhook like this one, or of its id, is there already.
 	ErrExists = errors.New("there is such a webhook already")
-	// ErrProvisioned says that a configuration file gives the webhook, so that it is changed there.
+	// ErrProvisioned says that a configuration file, or a row of the table that one names, gives the webhook, so that it
+	// is changed there.
 	ErrProvisioned = errors.New("it is in a configuration file: change it there")
 	// ErrNotRotated says that a webhook's key is not to be rotated.
 	ErrNotRotated = errors.New("its key cannot be rotated")
@@ -30,16 +32,36 @@ type Registrar struct {
 	Ledger  Ledger
 	Sources []Source
 	NewKey  func(dialect string) Secret
-	Signs   func(dialect string) bool // whether a webhook of the dialect is given a key where none is named
-	Sees    func(*Webhook) bool       // which webhooks there are for who asks: others are ErrNotFound; nil: all
+	Signs   func(dialect string) bool             // whether a webhook of the dialect is given a key where none is named
+	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
+	Sees    func(*Webhook) bool                   // which webhooks there are for who asks: others are ErrNotFound; nil: all
 }
 
-// Add enters a webhook, with a key made for it where it names none. A webhook of the same chatbots, URL, dialect and
+// provisioned is ErrProvisioned of a webhook, nil where it was entered by hand.
+func provisioned(w *Webhook) error {
+	switch {
+	case w.Origin == "":
+		return nil
+	case w.IsRow():
+		return fmt.Errorf("webhook %s: %w", w.ID, provisionedByRow{})
+	}
+	return fmt.Errorf("webhook %s: %w", w.ID, ErrProvisioned)
+}
+
+type provisionedByRow struct{}
+
+func (provisionedByRow) Error() string {
+	return "it is a row of webhook_source's table: change it there"
+}
+func (provisionedByRow) Is(target error) bool { return target == ErrProvisioned }
+
+// Add enters a webhook, with a key made for it where it names none; one with SignKeyOf is returned with the key that it
+// signs with. A webhook of the same chatbots, URL, dialect and
 // types, or of the same id, is ErrExists.
 func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 	slices.Sort(w.Types)
 	w.State, w.StateReason, w.Origin = Active, "", ""
-	if w.SignKey == "" && r.Signs(w.Dialect) {
+	if w.SignKey == "" && w.SignKeyOf == "" && r.Signs(w.Dialect) {
 		w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
 	}
 	err := r.try(ctx, func() error {
@@ -55,6 +77,9 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
 				return &ExistsError{old.ID}
 			}
+		}
+		if err := r.share(set.Webhooks, &w); err != nil {
+			return err
 		}
 		w.EnteredAt = r.Ledger.Now()
 		change.Put = []Webhook{w}
@@ -85,12 +110,24 @@ func sameTarget(a, b *Webhook) bool {
 // from and time of entering stay. One that would come to be like another is ErrExists.
 func (r Registrar) Change(ctx context.Context, id string, f func(*Webhook) error) (Webhook, error) {
 	return r.edit(ctx, id, func(w *Webhook) error {
-		if w.Origin != "" {
-			return fmt.Errorf("webhook %s: %w", id, ErrProvisioned)
+		if err := provisioned(w); err != nil {
+			return err
 		}
 		was := *w
 		if err := f(w); err != nil {
 			return err
+		}
+		if w.SignKeyOf != was.SignKeyOf {
+			w.OldKey, w.OldKeyUntil = "", time.Time{}
+			switch {
+			case w.SignKeyOf != "":
+				w.SignKey, w.KeyMade = "", false
+			case w.SignKey != was.SignKey: // it was given one
+			case r.Signs(w.Dialect): // what it had is another's
+				w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
+			default:
+				w.SignKey, w.KeyMade = "", false
+			}
 		}
 		slices.Sort(w.Types)
 		w.ID, w.Origin, w.State, w.StateReason, w.EnteredAt, w.From = was.ID, was.Origin, was.State, was.StateReason, was.EnteredAt, was.From
@@ -120,6 +157,10 @@ type Rotation struct {
 func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook, error) {
 	return r.edit(ctx, id, func(w *Webhook) error {
 		switch {
+		case w.SignKeyOf != "":
+			return keySharing("webhook %s signs with the key of %s: rotate that one's, which changes both", id, w.SignKeyOf)
+		case w.IsRow() && !w.KeyMade:
+			return fmt.Errorf("webhook %s: %w: it is in webhook_source's table: change it there", id, ErrNotRotated)
 		case w.Origin != "" && !w.KeyMade:
 			return fmt.Errorf("webhook %s: %w: it is in a configuration file: change it there", id, ErrNotRotated)
 		case how.Finish:
@@ -153,8 +194,19 @@ func (r Registrar) Remove(ctx context.Context, id string) (undelivered int, err 
 		if i < 0 {
 			return fmt.Errorf("webhook %s: %w", id, ErrNotFound)
 		}
-		if set.Webhooks[i].Origin != "" && set.Webhooks[i].StateReason != ReasonNotYAML {
-			return fmt.Errorf("webhook %s: %w", id, ErrProvisioned)
+		if !gone(&set.Webhooks[i]) {
+			if err := provisioned(&set.Webhooks[i]); err != nil {
+				return err
+			}
+		}
+		var others []string
+		for _, w := range set.Webhooks {
+			if w.SignKeyOf == id {
+				others = append(others, w.ID)
+			}
+		}
+		if others != nil {
+			return keySharing("webhook %s cannot be removed: %s would have no key to sign with; change their sign_key_of first", id, strings.Join(others, ", "))
 		}
 		change.onlyBegunIn()
 		undelivered, err = r.Ledger.RemoveWebhook(ctx, change, id)
@@ -185,9 +237,14 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 				return &ExistsError{set.Webhooks[j].ID}
 			}
 		}
+		if was.Dialect != w.Dialect || was.SignKey != w.SignKey || was.SignKeyOf != w.SignKeyOf {
+			if err := r.share(set.Webhooks, &w); err != nil {
+				return err
+			}
+		}
 		change.Put = []Webhook{w}
 		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
-		if was.Schedule != w.Schedule || was.Timezone != w.Timezone || was.Immediate != w.Immediate {
+		if pulls(&was, &w) {
 			if err := provisioning.pull(&change, &w); err != nil {
 				return err
 			}
@@ -213,6 +270,19 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 // find is the place of a webhook that there is for who asks, or -1.
 func (r Registrar) find(set *Registered, id string) int {
 	return slices.IndexFunc(set.Webhooks, func(w Webhook) bool { return w.ID == id && (r.Sees == nil || r.Sees(&w)) })
+}
+
+// share checks whose key w signs with, and who signs with its, as it is to be; it gives w the key of another.
+func (r Registrar) share(all []Webhook, w *Webhook) error {
+	set := []Webhook{*w}
+	for i := range all {
+		if all[i].ID != w.ID {
+			set = append(set, all[i])
+		}
+	}
+	ShareKeys(set)
+	*w = set[0]
+	return newKeyring(set, 1, r.Fits).check(w)
 }
 
 // begin reads what a change is made from: the streams first, so that nothing passes between them and their ends.

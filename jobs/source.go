@@ -40,11 +40,11 @@ type Source interface {
 	// a later call. A record may be returned twice; none is left out. The error is ErrRestored where it applies.
 	After(ctx context.Context, b Bookmark, limit int) (Page, error)
 	// Older returns at most limit records at or behind until (those for which Past is false) and past cursor, a
-	// position that Older returned or "", of these chatbots (AllChatbots alone: all), created at or after since.
-	// A record without a creation time is returned whatever since is.
-	Older(ctx context.Context, cursor, until Bookmark, chatbots []string, since time.Time, limit int) (Page, error)
+	// position that Older returned or "", of these chatbots (AllChatbots alone: all), created at or after since and
+	// before before (zero: no such bound). A record without a creation time is returned whatever the two are.
+	Older(ctx context.Context, cursor, until Bookmark, chatbots []string, since, before time.Time, limit int) (Page, error)
 	// CountOlder counts what Older would return from the beginning.
-	CountOlder(ctx context.Context, until Bookmark, chatbots []string, since time.Time) (int, error)
+	CountOlder(ctx context.Context, until Bookmark, chatbots []string, since, before time.Time) (int, error)
 	// Past reports whether rec was not yet visible at b.
 	Past(b Bookmark, rec *Record) (bool, error)
 	// Read returns those of these rows that still exist, in any order, whether or not they still match `where`.

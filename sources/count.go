@@ -38,6 +38,18 @@ func (st *statement) since(d *dating, since time.Time) (exact bool) {
 	return true
 }
 
+// before adds that a row was created before a time, or at no time, likewise.
+func (st *statement) before(d *dating, before time.Time) (exact bool) {
+	if before.IsZero() {
+		return true
+	}
+	if d == nil || d.span(before) > time.Microsecond {
+		return false
+	}
+	st.add("(" + d.undated + " or " + d.at + " < " + st.arg(d.regions(before)[0].low) + d.cast + ")")
+	return true
+}
+
 // count lets the database count, where it can: what was visible and is not in a gap.
 func (c *gapsCursor) count(ctx context.Context, until jobs.Bookmark, f filter) (n int, ok bool, err error) {
 	end, err := c.marks.get(until, parseGapsMark)
@@ -48,7 +60,7 @@ func (c *gapsCursor) count(ctx context.Context, until jobs.Bookmark, f filter) (
 		st = newStatement(c.s)
 		st.matching()
 		st.chatbots(f.chatbots)
-		return st, st.since(c.dating, f.since)
+		return st, st.since(c.dating, f.since) && st.before(c.dating, f.before)
 	}
 	all, ok := rows()
 	if !ok {
@@ -82,7 +94,8 @@ func (c *createdCursor) count(ctx context.Context, until jobs.Bookmark, f filter
 	final := newStatement(c.s)
 	final.matching()
 	final.chatbots(f.chatbots)
-	if f.since.After(end.low) || !final.since(c.s.createdDating(), f.since) {
+	created := c.s.createdDating()
+	if f.since.After(end.low) || !final.since(created, f.since) || !final.before(created, f.before) {
 		return 0, false, nil
 	}
 	final.add(c.s.shape.key + " is not null and not " + c.d.undated)

@@ -51,7 +51,7 @@ func TestCreatedLateCommit(t *testing.T) {
 			t.Errorf("Past(%s) = %v, %v", recs[i].Row, past, err)
 		}
 	}
-	older, err := s.Older(b.ctx, "", until, nil, time.Time{}, 100)
+	older, err := s.Older(b.ctx, "", until, nil, time.Time{}, time.Time{}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestCreatedTiesOfNumbers(t *testing.T) {
 		var got []string
 		end := b.end(s)
 		for at, drained := jobs.Bookmark(""), false; !drained; {
-			p, err := s.Older(b.ctx, at, end, nil, time.Time{}, 7)
+			p, err := s.Older(b.ctx, at, end, nil, time.Time{}, time.Time{}, 7)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func TestCreatedTies(t *testing.T) {
 			t.Errorf("from the beginning: %d rows, want %d", len(seen), want)
 		}
 		until := b.end(s)
-		n, err := s.CountOlder(b.ctx, until, []string{"bot"}, time.Time{})
+		n, err := s.CountOlder(b.ctx, until, []string{"bot"}, time.Time{}, time.Time{})
 		if err != nil || n != want {
 			t.Errorf("CountOlder = %d, %v; want %d", n, err, want)
 		}
@@ -122,7 +122,7 @@ func TestCreatedTies(t *testing.T) {
 		if got := b.drain(s, &old, 7); len(got) != want {
 			t.Errorf("%d more rows, want %d", len(got), want)
 		}
-		if n, err := s.CountOlder(b.ctx, until, nil, time.Time{}); err != nil || n != want {
+		if n, err := s.CountOlder(b.ctx, until, nil, time.Time{}, time.Time{}); err != nil || n != want {
 			t.Errorf("CountOlder = %d, %v; want %d still", n, err, want)
 		}
 	}
@@ -159,7 +159,7 @@ func TestCreatedNull(t *testing.T) {
 			if past, err := s.Past(end, &recs[0]); !past || err != nil {
 				t.Errorf("Past of a row without a time that came later: %v, %v", past, err)
 			}
-			if n, err := s.CountOlder(b.ctx, end, nil, start); n != 4 || err != nil {
+			if n, err := s.CountOlder(b.ctx, end, nil, start, time.Time{}); n != 4 || err != nil {
 				t.Errorf("CountOlder = %d, %v; want 4: they have no age", n, err)
 			}
 		})
@@ -379,13 +379,13 @@ func TestCreatedSQLite(t *testing.T) {
 					}
 					wantKeys(t, "each once", b.drain(s, &at, 3))
 				}
-				older, err := s.Older(b.ctx, "", until, nil, time.Time{}, 1000)
+				older, err := s.Older(b.ctx, "", until, nil, time.Time{}, time.Time{}, 1000)
 				if err != nil {
 					t.Fatal(err)
 				}
 				rest := older
 				for !rest.Drained {
-					if rest, err = s.Older(b.ctx, rest.Bookmark, until, nil, time.Time{}, 1000); err != nil {
+					if rest, err = s.Older(b.ctx, rest.Bookmark, until, nil, time.Time{}, time.Time{}, 1000); err != nil {
 						t.Fatal(err)
 					}
 					older.Records = append(older.Records, rest.Records...)
@@ -508,7 +508,7 @@ func TestCreatedModel(t *testing.T) {
 				scan() // so that what is read from here on is judged by this start
 				entered := start{b.end(s), map[string]bool{}}
 				for at, drained := jobs.Bookmark(""), false; !drained; {
-					p, err := s.Older(b.ctx, at, entered.end, nil, time.Time{}, rapid.IntRange(1, 9).Draw(t, "older limit"))
+					p, err := s.Older(b.ctx, at, entered.end, nil, time.Time{}, time.Time{}, rapid.IntRange(1, 9).Draw(t, "older limit"))
 					if err != nil {
 						t.Fatal(err)
 					}

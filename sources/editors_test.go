@@ -80,7 +80,7 @@ func TestVersionsModel(t *testing.T) {
 			}
 		}
 		backfill := func(st *start) {
-			p, err := s.Older(b.ctx, st.cursor, st.end, nil, time.Time{}, rapid.IntRange(1, 9).Draw(t, "older limit"))
+			p, err := s.Older(b.ctx, st.cursor, st.end, nil, time.Time{}, time.Time{}, rapid.IntRange(1, 9).Draw(t, "older limit"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +261,7 @@ func TestEditors(t *testing.T) {
 			}
 		}
 		if start != "" && !backfilled {
-			p, err := streams[0].Older(b.ctx, cursor, start, nil, time.Time{}, 5)
+			p, err := streams[0].Older(b.ctx, cursor, start, nil, time.Time{}, time.Time{}, 5)
 			if err != nil {
 				t.Fatal(err)
 			}

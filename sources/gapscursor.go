@@ -222,6 +222,9 @@ func (c *gapsCursor) olderStatement(from, to int64, f filter, limit int) *statem
 	if c.dating != nil && !f.since.IsZero() { // spares most of the reading; passes says for certain
 		st.add("(" + c.dating.undated + " or " + c.dating.at + " >= " + st.arg(c.dating.regions(f.since)[0].low) + c.dating.cast + ")")
 	}
+	if c.dating != nil {
+		st.before(c.dating, f.before) // where the database can tell
+	}
 	st.order, st.limit = id, limit
 	return st
 }

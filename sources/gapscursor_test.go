@@ -327,12 +327,12 @@ func TestGapsEnd(t *testing.T) {
 	}
 	until := at
 	wantKeys(t, "what End left ahead", b.drain(s, &at, 100), "6", "8")
-	older, err := s.Older(b.ctx, "", until, nil, time.Time{}, 100)
+	older, err := s.Older(b.ctx, "", until, nil, time.Time{}, time.Time{}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantKeys(t, "what was visible then", keysOf(older.Records), "1", "2", "3", "5", "7")
-	n, err := s.CountOlder(b.ctx, until, []string{jobs.AllChatbots}, time.Now().Add(-60*time.Hour))
+	n, err := s.CountOlder(b.ctx, until, []string{jobs.AllChatbots}, time.Now().Add(-60*time.Hour), time.Time{})
 	if err != nil || n != 2 {
 		t.Errorf("CountOlder since 60 hours = %d, %v; want 2", n, err)
 	}
@@ -386,9 +386,9 @@ func TestOlder(t *testing.T) {
 			b.exec("insert into leads (id, chatbot_id) values (39, 'bot1')") // in a gap, and past the end
 			b.exec("delete from leads where id = 39 and '" + name + "' = 'sqlite gaps'")
 			b.exec(addLead)
-			read := func(chatbots []string, since time.Time) (keys []string) {
+			within := func(chatbots []string, since, before time.Time) (keys []string) {
 				for at, drained := jobs.Bookmark(""), false; !drained; {
-					p, err := s.Older(b.ctx, at, until, chatbots, since, 4)
+					p, err := s.Older(b.ctx, at, until, chatbots, since, before, 4)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -398,20 +398,26 @@ func TestOlder(t *testing.T) {
 					keys = append(keys, keysOf(p.Records)...)
 					at, drained = p.Bookmark, p.Drained
 				}
-				n, err := s.CountOlder(b.ctx, until, chatbots, since)
+				n, err := s.CountOlder(b.ctx, until, chatbots, since, before)
 				if err != nil || n != len(keys) {
 					t.Errorf("CountOlder = %d, %v; Older gave %d", n, err, len(keys))
 				}
 				slices.SortFunc(keys, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 				return keys
 			}
+			read := func(chatbots []string, since time.Time) []string { return within(chatbots, since, time.Time{}) }
 			if got := read([]string{"*"}, time.Time{}); len(got) != 30 {
 				t.Errorf("all: %v", got)
 			}
 			wantKeys(t, "one chatbot", read([]string{"bot1"}, time.Time{}), "2", "5", "8", "11", "14", "17", "20", "23", "26", "29")
 			since := time.Date(2024, 1, 25, 0, 0, 0, 0, time.UTC)
 			wantKeys(t, "since", read([]string{"bot0", "bot1"}, since), "4", "25", "26", "28", "29")
-			if n, err := s.CountOlder(b.ctx, "", nil, time.Time{}); n != 0 || err != nil {
+			day := func(n int) time.Time { return time.Date(2024, 1, n, 0, 0, 0, 0, time.UTC) }
+			wantKeys(t, "before", within([]string{"bot0"}, time.Time{}, day(10)), "1", "4", "7")
+			wantKeys(t, "between", within(nil, day(25), day(28)), "4", "25", "26", "27")
+			wantKeys(t, "before a moment later", within(nil, day(27), day(28).Add(time.Microsecond)), "4", "27", "28")
+			wantKeys(t, "before all", within(nil, time.Time{}, day(1)), "4")
+			if n, err := s.CountOlder(b.ctx, "", nil, time.Time{}, time.Time{}); n != 0 || err != nil {
 				t.Errorf("before every row: %d, %v", n, err)
 			}
 		})

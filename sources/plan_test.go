@@ -78,7 +78,7 @@ func TestPlans(t *testing.T) {
 			avoid(found, "one gap", g.gapsSQL, gapsArgs(1)...)
 			avoid(found, "a thousand gaps", g.gapsSQL, gapsArgs(1000)...)
 		}
-		st := g.olderStatement(20000, 49900, newFilter([]string{"bot"}, time.Time{}), 500)
+		st := g.olderStatement(20000, 49900, newFilter([]string{"bot"}, time.Time{}, time.Time{}), 500)
 		check("older", st.sql(), st.args...)
 		check("end", g.walkSQL+"5000", 50000)
 		for _, s := range []*Stream{gaps, created} {

@@ -206,40 +206,41 @@ func (s *Stream) Wait(ctx context.Context, poll time.Duration) error {
 type filter struct {
 	chatbots []string // nil: all
 	since    time.Time
+	before   time.Time // zero: no such bound
 }
 
-func newFilter(chatbots []string, since time.Time) filter {
+func newFilter(chatbots []string, since, before time.Time) filter {
 	if slices.Equal(chatbots, []string{jobs.AllChatbots}) {
 		chatbots = nil
 	}
-	return filter{chatbots, since}
+	return filter{chatbots, since, before}
 }
 
-// passes reports whether a row is recent enough; its chatbot was asked for in SQL.
+// passes reports whether a row's creation lies within the bounds; its chatbot was asked for in SQL.
 func (f *filter) passes(r *row) bool {
-	return r.Created.IsZero() || !r.Created.Before(f.since)
+	return r.Created.IsZero() || !r.Created.Before(f.since) && (f.before.IsZero() || r.Created.Before(f.before))
 }
 
 // Older implements jobs.Source.
-func (s *Stream) Older(ctx context.Context, at, until jobs.Bookmark, chatbots []string, since time.Time, limit int) (jobs.Page, error) {
+func (s *Stream) Older(ctx context.Context, at, until jobs.Bookmark, chatbots []string, since, before time.Time, limit int) (jobs.Page, error) {
 	if chatbots != nil && len(chatbots) == 0 || until == "" {
 		return jobs.Page{Bookmark: at, Drained: true}, nil
 	}
-	p, err := s.cursor.older(ctx, at, until, newFilter(chatbots, since), limit)
+	p, err := s.cursor.older(ctx, at, until, newFilter(chatbots, since, before), limit)
 	return p, s.wrap("read older rows", err)
 }
 
 // CountOlder implements jobs.Source.
-func (s *Stream) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since time.Time) (int, error) {
+func (s *Stream) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots []string, since, before time.Time) (int, error) {
 	if chatbots != nil && len(chatbots) == 0 || until == "" {
 		return 0, nil
 	}
-	count, ok, err := s.cursor.count(ctx, until, newFilter(chatbots, since))
+	count, ok, err := s.cursor.count(ctx, until, newFilter(chatbots, since, before))
 	if ok || err != nil {
 		return count, s.wrap("count older rows", err)
 	}
 	for at, drained := jobs.Bookmark(""), false; !drained; {
-		p, err := s.Older(ctx, at, until, chatbots, since, 5000)
+		p, err := s.Older(ctx, at, until, chatbots, since, before, 5000)
 		if err != nil {
 			return 0, err
 		}

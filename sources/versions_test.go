@@ -119,11 +119,11 @@ func TestVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantStory(t, "read again", again, "1 create 22:13:02.000000Z 1s", "2 remove 22:13:04.250000Z 1ms")
-			older, err := s.Older(b.ctx, "", end, nil, time.Time{}, 10)
+			older, err := s.Older(b.ctx, "", end, nil, time.Time{}, time.Time{}, 10)
 			if err != nil || len(older.Records) != 0 {
 				t.Errorf("both rows changed, and %d are older, %v", len(older.Records), err)
 			}
-			if n, err := s.CountOlder(b.ctx, b.end(s), nil, time.Time{}); err != nil || n != 2 {
+			if n, err := s.CountOlder(b.ctx, b.end(s), nil, time.Time{}, time.Time{}); err != nil || n != 2 {
 				t.Errorf("%d rows are older than the end, %v", n, err)
 			}
 			b.exec("update appointments set deleted_at = null, updated_at = " + clock("05.1") + " where id = 2")

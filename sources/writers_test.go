@@ -93,7 +93,7 @@ func TestWriters(t *testing.T) {
 	for i, s := range streams {
 		starts[i], older[i], past[i] = b.end(s), map[string]bool{}, map[string]bool{}
 		for at, drained := jobs.Bookmark(""), false; !drained; {
-			p, err := s.Older(b.ctx, at, starts[i], nil, time.Time{}, 50)
+			p, err := s.Older(b.ctx, at, starts[i], nil, time.Time{}, time.Time{}, 50)
 			if err != nil {
 				t.Fatal(err)
 			}

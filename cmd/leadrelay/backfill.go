@@ -12,31 +12,48 @@ import (
 )
 
 func newBackfillCommand(a *app) *cobra.Command {
-	var webhook, since string
+	var webhook, since, until string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "backfill --webhook ID",
 		Short: "Enter rows that are older than a webhook",
 		Long: `Let a webhook have the rows that were there before it was entered. What was delivered to it before is not sent
 again. The rows are pushed by the webhook's next run (leadrelay run-now --webhook ID), or within some ten seconds by a
-daemon where the webhook is immediate.`,
+daemon where the webhook is immediate. Rows without a creation time are among them whatever --since and --until say.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var from time.Time
-			if since != "" {
-				var err error
-				if from, err = parseTime(since); err != nil {
-					return usageErrorf("--since %w", err)
-				}
+			from, err := timeFlag("--since", since)
+			if err != nil {
+				return err
 			}
-			return a.backfill(cmd.Context(), webhook, from, dryRun)
+			before, err := timeFlag("--until", until)
+			if err != nil {
+				return err
+			}
+			if !before.IsZero() && !from.Before(before) {
+				return usageErrorf("--until %s is not after --since %s: no row was created between them", until, since)
+			}
+			return a.backfill(cmd.Context(), webhook, from, before, dryRun)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&webhook, "webhook", "", "the webhook")
 	f.StringVar(&since, "since", "", "only rows created since this time, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+	f.StringVar(&until, "until", "", "only rows created before this time; 2026-02-01 is that day's beginning")
 	f.BoolVar(&dryRun, "dry-run", false, "count the rows only")
 	_ = cmd.MarkFlagRequired("webhook")
 	return cmd
+}
+
+// timeFlag reads a time that may be left out.
+func timeFlag(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := parseTime(text)
+	if err != nil {
+		return t, usageErrorf("%s %w", flag, err)
+	}
+	return t, nil
 }
 
 // parseTime reads a date or a time as people type them; without a zone it is UTC.
@@ -49,7 +66,7 @@ func parseTime(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", text)
 }
 
-func (a *app) backfill(ctx context.Context, webhook string, since time.Time, dryRun bool) (err error) {
+func (a *app) backfill(ctx context.Context, webhook string, since, before time.Time, dryRun bool) (err error) {
 	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
 	if err != nil {
 		return err
@@ -59,7 +76,7 @@ func (a *app) backfill(ctx context.Context, webhook string, since time.Time, dry
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	rows, err := jobs.BackfillByHand(ctx, p.ledger, p.streams, webhook, since, dryRun)
+	rows, err := jobs.BackfillByHand(ctx, p.ledger, p.streams, webhook, since, before, dryRun)
 	if errors.Is(err, jobs.ErrNotFound) {
 		return &exitError{code: exitUsage, err: err}
 	}
@@ -69,13 +86,20 @@ func (a *app) backfill(ctx context.Context, webhook string, since time.Time, dry
 	if a.json {
 		return a.printJSON(map[string]any{"webhook": webhook, "rows": rows, "begun": !dryRun && rows > 0})
 	}
+	within := ""
+	if !since.IsZero() {
+		within += ", created since " + since.Format(time.RFC3339)
+	}
+	if !before.IsZero() {
+		within += ", created before " + before.Format(time.RFC3339)
+	}
 	switch {
 	case rows == 0:
-		_, err = fmt.Fprintf(a.stdout, "no row is older than webhook %s\n", webhook)
+		_, err = fmt.Fprintf(a.stdout, "no row is older than webhook %s%s\n", webhook, within)
 	case dryRun:
-		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s\n", rows, webhook)
+		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s%s\n", rows, webhook, within)
 	default:
-		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s; its next run sends those it has not had: leadrelay run-now --webhook %[2]s\n", rows, webhook)
+		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s%s; its next run sends those it has not had: leadrelay run-now --webhook %[2]s\n", rows, webhook, within)
 	}
 	return err
 }

@@ -49,8 +49,9 @@ type finding struct {
 type checkup struct {
 	app      *app
 	config   *config.Resolved
-	webhooks []jobs.Webhook // of the configuration, and those in the ledger that no file provisions
 	findings []finding
+	known    []jobs.Webhook // the ledger's
+	webhooks []jobs.Webhook // the configuration's, webhook_source's that are right, and the ledger's that no file provisions
 }
 
 func (c *checkup) say(level, format string, args ...any) {
@@ -120,6 +121,7 @@ func (c *checkup) ledger(ctx context.Context) {
 		if set, err := l.Webhooks(ctx); err != nil {
 			c.say(sources.LevelError, "ledger: %v", err)
 		} else {
+			c.known = set.Webhooks
 			c.webhooks = slices.Clone(c.webhooks)
 			for _, w := range set.Webhooks {
 				if w.Origin == "" && w.State != jobs.Disabled {
@@ -146,6 +148,7 @@ func (c *checkup) source(ctx context.Context) {
 		return
 	}
 	defer sink.Close()
+	c.webhookSource(ctx, db)
 	missing := 0
 	for _, s := range c.config.Streams {
 		stream, err := db.Stream(ctx, streamConfig(s))
@@ -170,6 +173,64 @@ func (c *checkup) source(ctx context.Context) {
 			c.wakes(ctx, stream)
 		}
 	}
+}
+
+// webhookSource asks for the platform's own webhooks and says what is wrong with each.
+func (c *checkup) webhookSource(ctx context.Context, db *sources.Database) {
+	if c.config.Rows == nil {
+		return
+	}
+	rows, err := (&parts{config: c.config, tables: db}).queryRows(ctx, newRowReader(c.config))
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			c.say(sources.LevelError, "webhook_source: %s", strings.TrimPrefix(line, "webhook_source: "))
+		}
+		return
+	}
+	right, wrong := c.rightRows(rows)
+	for i, line := range wrong {
+		if i == 100 {
+			c.say(sources.LevelError, "webhook_source: and %d more rows are wrong", len(wrong)-i)
+			break
+		}
+		c.say(sources.LevelError, "webhook_source: %s", line)
+	}
+	c.webhooks = append(slices.Clone(c.webhooks), right...)
+	switch {
+	case len(rows) == 0:
+		c.say(sources.LevelWarn, "webhook_source: the query gives no rows")
+	default:
+		c.say("ok", "webhook_source: %s, %d of them wrong", countOf(len(rows), "row"), len(rows)-len(right))
+	}
+}
+
+// rightRows are the webhooks of rows that a look would enter, and what is wrong with the others, a line each.
+func (c *checkup) rightRows(rows []webhookRow) (right []jobs.Webhook, wrong []string) {
+	provisioning := jobs.Provisioning{Origin: jobs.RowsOf(c.config.Path), Rows: true, NewKey: c.config.Dialects.NewKey, Signs: c.config.Dialects.NeedsKey, Fits: c.config.Dialects.Fits}
+	lines := map[string]error{}
+	for i := range rows {
+		if rows[i].err == nil {
+			provisioning.Desired = append(provisioning.Desired, rows[i].webhook)
+		} else if rows[i].id == "" {
+			wrong = append(wrong, "a row: "+oneLine(rows[i].err))
+		} else {
+			lines[rows[i].id] = rows[i].err
+		}
+	}
+	// The configuration's own webhooks come into the ledger first.
+	refused := provisioning.Refusals(append(slices.Clone(c.known), c.config.Webhooks...))
+	for id, err := range refused {
+		lines[id] = err
+	}
+	for _, w := range provisioning.Desired {
+		if refused[w.ID] == nil {
+			right = append(right, w)
+		}
+	}
+	for _, id := range sortedKeys(lines) {
+		wrong = append(wrong, "row "+id+": "+oneLine(lines[id]))
+	}
+	return right, wrong
 }
 
 // rows tries to encode a stream's latest rows for each webhook that wants them.

@@ -30,7 +30,10 @@ func (d desk) sees(w *jobs.Webhook) bool {
 }
 
 func (d desk) registrar() jobs.Registrar {
-	return jobs.Registrar{Ledger: d.ledger, Sources: d.streams, NewKey: d.config.Dialects.NewKey, Signs: d.config.Dialects.NeedsKey, Sees: d.sees}
+	return jobs.Registrar{
+		Ledger: d.ledger, Sources: d.streams, Sees: d.sees,
+		NewKey: d.config.Dialects.NewKey, Signs: d.config.Dialects.NeedsKey, Fits: d.config.Dialects.Fits,
+	}
 }
 
 // Webhooks returns those that there are for who asks, by id.
@@ -87,6 +90,9 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 		to := to // f may be called again
 		key := to.SignKey
 		to.SignKey, to.KeyMade, to.OldKey, to.OldKeyUntil = w.SignKey, w.KeyMade, w.OldKey, w.OldKeyUntil
+		if to.SignKeyOf == "" {
+			to.SignKeyOf = w.SignKeyOf
+		}
 		*w = to
 		if err := giveKey(d.config.Dialects, w, key); err != nil {
 			return err
@@ -98,8 +104,10 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 // giveKey gives a changed webhook a key, where there is one; else it keeps its own, where that still fits.
 func giveKey(dialects *sinks.Registry, w *jobs.Webhook, key jobs.Secret) error {
 	switch {
-	case key != "" && key != w.SignKey:
-		w.SignKey, w.KeyMade = key, false
+	case key != "" && (key != w.SignKey || w.SignKeyOf != ""):
+		w.SignKey, w.SignKeyOf, w.KeyMade = key, "", false
+	case w.SignKeyOf != "": // the other's, and looked at with it
+		return nil
 	case key != "", w.SignKey == "" && !dialects.NeedsKey(w.Dialect), w.SignKey != "" && dialects.Fits(w.Dialect, w.SignKey):
 		return nil
 	case w.SignKey == "" || w.KeyMade:

@@ -41,8 +41,12 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if err != nil && !errors.Is(err, ledger.ErrNoLedger) {
 		return err
 	}
+	desired, err := a.desired(ctx, p)
+	if err != nil {
+		return err
+	}
 	plan := jobs.Plan{
-		Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: c.Webhooks, NewKey: c.Dialects.NewKey, Signs: c.Dialects.NeedsKey, Now: time.Now,
+		Sources: p.streams, Sink: p.sink, Scope: o.scope, Desired: desired, NewKey: c.Dialects.NewKey, Signs: c.Dialects.NeedsKey, Now: time.Now,
 	}
 	if p.ledger != nil {
 		plan.Ledger, plan.Pending = p.ledger, p.waiting

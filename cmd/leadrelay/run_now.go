@@ -83,6 +83,9 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if err := p.provision(ctx, a, runPatience); err != nil {
 		return err
 	}
+	if err := p.webhookSource(a).first(ctx, runPatience); err != nil {
+		return err
+	}
 	show, shown := a.runProgress()
 	run, err := p.runner(a, runPatience).RunNow(ctx, o.scope, o.noWait, show)
 	shown()
@@ -209,7 +212,7 @@ func (p *parts) olderRows(ctx context.Context, scope jobs.Scope) ([]olderRows, e
 			if src.Type() != sub.Type {
 				continue
 			}
-			n, err := src.CountOlder(ctx, sub.Start, wanted, time.Time{})
+			n, err := src.CountOlder(ctx, sub.Start, wanted, time.Time{}, time.Time{})
 			if err != nil {
 				return nil, err
 			}

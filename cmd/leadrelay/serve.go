@@ -40,6 +40,7 @@ type serving struct {
 	parts  *parts
 	access admin.Authenticator // nil: there are no tokens
 	runner *jobs.Runner
+	rows   *watch // webhook_source
 	stop   context.CancelFunc
 	ended  chan error // gets what Serve returned
 }
@@ -83,8 +84,10 @@ func (a *app) serve(ctx context.Context) error {
 			return errors.Join(errors.New("the runner ended by itself"), current.end())
 		case <-hup:
 			system.reloading()
+			current.rows.pause() // what the new configuration's table says is not to be undone by the old one's
 			next, err := a.begin(ctx, reloadPatience)
 			if err != nil {
+				current.rows.resume()
 				a.log.Error("the new configuration was refused, the old one goes on", "error", err)
 				system.ready()
 				continue
@@ -126,13 +129,21 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	if err := p.provision(ctx, a, patience); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
+	rows := p.webhookSource(a)
+	if err := rows.first(ctx, patience); err != nil {
+		if patience > 0 || ctx.Err() != nil { // a reload, which is refused
+			return nil, errors.Join(err, p.Close())
+		}
+		rows.ended(err) // what the ledger has is served all the same
+	}
 	// The runner ends when it is told to, not with ctx: serve tells it.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &serving{parts: p, access: access, runner: p.runner(a, 0), stop: stop, ended: make(chan error, 1)}
+	s := &serving{parts: p, access: access, runner: p.runner(a, 0), rows: &watch{source: rows}, stop: stop, ended: make(chan error, 1)}
 	ready := make(chan struct{})
 	go func() { s.ended <- s.runner.Serve(working, func() { close(ready) }) }()
 	select {
 	case <-ready:
+		s.rows.resume()
 		return s, nil
 	case err := <-s.ended:
 		s.ended <- err
@@ -170,6 +181,7 @@ func (s *serving) health() (stalled string, awaited []string) {
 
 // end drains the runner and closes its parts.
 func (s *serving) end() error {
+	s.rows.pause()
 	s.stop()
 	err := <-s.ended
 	return errors.Join(err, s.parts.Close())

@@ -120,6 +120,9 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	} else {
 		line("sign_key", jobs.Secret("").String()+" (--reveal prints it)")
 	}
+	if d.SignKeyOf != "" {
+		line("sign_key_of", d.SignKeyOf)
+	}
 	line("types", listed(d.Types, "all"))
 	line("dialect", d.Dialect)
 	line("schedule", d.Schedule+" "+d.Timezone)

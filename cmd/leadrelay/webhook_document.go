@@ -1,12 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
-	"unicode"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
@@ -16,54 +11,18 @@ import (
 
 // webhookOf reads a document of one webhook as the configuration c would hold it.
 func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
-	streams := []any{}
-	for _, s := range c.Streams {
-		streams = append(streams, map[string]any{"type": s.Type, "table": "any"})
-	}
-	text, err := json.Marshal(map[string]any{
-		"streams": streams, "source": "sqlite:/nowhere", "schedule": c.Schedule, "timezone": c.Timezone, "immediate": c.Immediate,
-		"http": map[string]any{"allow_http": c.HTTP.AllowHTTP}, "webhooks": []any{doc},
-	})
-	if err != nil {
-		return jobs.Webhook{}, err
-	}
-	options := configOptions()
-	options.Dialects = c.Dialects
-	parsed, err := config.Parse("webhook", literally(text), options)
-	if err == nil {
-		var resolved *config.Resolved
-		if resolved, err = parsed.Resolve(environment()); err == nil {
-			w := resolved.Webhooks[0]
-			w.Origin = ""
-			if mistakes := mistakesOf(c, w); mistakes != nil {
-				return w, mistakes
-			}
-			return w, nil
-		}
-	}
-	var found config.Mistakes
-	if !errors.As(err, &found) {
-		return jobs.Webhook{}, &exitError{code: exitUsage, err: err}
-	}
+	w, found := c.ReadWebhook(doc, configOptions())
 	var mistakes admin.Mistakes
 	for _, m := range found {
-		mistakes = append(mistakes, admin.Mistake{Key: strings.TrimPrefix(strings.TrimPrefix(m.Path, "webhooks[0]"), "."), Text: m.Text})
+		mistakes = append(mistakes, admin.Mistake{Key: m.Path, Text: m.Text})
 	}
-	return jobs.Webhook{}, mistakes
-}
-
-// literally makes a configuration of JSON, which is YAML but for a few things: what is expanded in a configuration is
-// here what it is, and signs that cannot be seen are written as escapes.
-func literally(document []byte) []byte {
-	var b strings.Builder
-	for _, r := range strings.ReplaceAll(string(document), "${", "$${") {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
+	if mistakes == nil {
+		mistakes = mistakesOf(c, w)
 	}
-	return []byte(b.String())
+	if mistakes != nil {
+		return jobs.Webhook{}, mistakes
+	}
+	return w, nil
 }
 
 // mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.
@@ -96,7 +55,7 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is never taken away; rotate-key makes a new one"})
 		case key == "from" && value != w.From:
 			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"})
-		case value == nil:
+		case value == nil, value == "" && key == "sign_key_of":
 			delete(whole, key)
 		default:
 			whole[key] = value
@@ -141,6 +100,8 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 			w.Headers = to.Headers
 		case "description":
 			w.Description = to.Description
+		case "sign_key_of":
+			w.SignKeyOf = to.SignKeyOf
 		}
 	}
 	return giveKey(c.Dialects, w, to.SignKey)

@@ -75,7 +75,7 @@ func registrarError(err error) error {
 	if _, ok := errors.AsType[admin.Mistakes](err); ok {
 		return &exitError{code: exitUsage, err: err}
 	}
-	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned, jobs.ErrNotRotated} {
+	for _, usage := range []error{jobs.ErrNotFound, jobs.ErrExists, jobs.ErrProvisioned, jobs.ErrNotRotated, jobs.ErrSignKeyOf} {
 		if errors.Is(err, usage) {
 			return &exitError{code: exitUsage, err: err}
 		}

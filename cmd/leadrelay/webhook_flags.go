@@ -13,8 +13,8 @@ import (
 // webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
 // configuration's own decoder, so a webhook may be written here just as it may be there.
 type webhookFlags struct {
-	chatbots, types, retryAt, ack, headers                              []string
-	url, dialect, schedule, timezone, immediate, from, key, description string
+	chatbots, types, retryAt, ack, headers                                     []string
+	url, dialect, schedule, timezone, immediate, from, key, keyOf, description string
 }
 
 func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
@@ -28,6 +28,7 @@ func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
 	f.StringArrayVar(&w.retryAt, "retry-at", nil, "an offset from the first failure, such as 1m (repeatable; default the dialect's; none: no retries)")
 	f.StringArrayVar(&w.ack, "ack", nil, "an accepted value of the answer's status, or 2xx (repeatable)")
 	f.StringArrayVar(&w.headers, "header", nil, "a static header, `NAME: VALUE`, or @FILE with one a line (repeatable); values are secrets")
+	f.StringVar(&w.keyOf, "sign-key-of", "", "the webhook whose keys sign its requests, rotations included (set: \"\" makes it a key of its own again)")
 	f.StringVar(&w.description, "description", "", "a note for people")
 	if add {
 		f.StringVar(&w.from, "from", "", "now, beginning or a time: which older rows it gets (default now)")
@@ -50,6 +51,7 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 		{"timezone", "timezone", w.timezone},
 		{"from", "from", w.from},
 		{"description", "description", w.description},
+		{"sign-key-of", "sign_key_of", w.keyOf},
 	} {
 		if changed(one.flag) {
 			doc[one.key] = one.value

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -46,6 +47,10 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
 		}
 	}
+	wrong := checkSharedKeys(resolved.Dialects, resolved.Webhooks)
+	for _, i := range slices.Sorted(maps.Keys(wrong)) {
+		mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key_of: %w", path, i, wrong[i]))
+	}
 	if len(mistakes) > 0 {
 		return nil, &exitError{code: exitUsage, err: errors.Join(mistakes...)}
 	}
@@ -55,6 +60,32 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 // configOptions are the parts of the program that know what a configuration may say.
 func configOptions() config.Options {
 	return config.Options{Schedule: func(spec, zone string) error { _, err := jobs.ParseSchedule(spec, zone); return err }}
+}
+
+// checkSharedKeys says, by their index, which webhooks cannot sign with the key of the other that they name. Others that
+// are not among them are in the ledger, if anywhere.
+func checkSharedKeys(dialects *sinks.Registry, webhooks []jobs.Webhook) map[int]error {
+	byID := map[string]*jobs.Webhook{}
+	for i := range webhooks {
+		byID[webhooks[i].ID] = &webhooks[i]
+	}
+	wrong := map[int]error{}
+	for i, w := range webhooks {
+		owner := byID[w.SignKeyOf]
+		if w.SignKeyOf == "" || owner == nil {
+			continue
+		}
+		key := owner.SignKey
+		if key == "" && dialects.NeedsKey(owner.Dialect) {
+			key = dialects.NewKey(owner.Dialect) // as the one that it will be given
+		}
+		if key == "" {
+			wrong[i] = fmt.Errorf("names %s, which has no key: its dialect, %s, needs none; give it a sign_key", owner.ID, owner.Dialect)
+		} else if err := dialects.CheckKey(w.Dialect, key); err != nil {
+			wrong[i] = fmt.Errorf("the key of %s: %w", owner.ID, err)
+		}
+	}
+	return wrong
 }
 
 // parts are what a configuration is made of, opened.
@@ -154,6 +185,9 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 		}.Run(ctx)
 		return err
 	})
+	if errors.Is(err, jobs.ErrSignKeyOf) {
+		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", p.config.Path, err)}
+	}
 	if err != nil {
 		return err
 	}

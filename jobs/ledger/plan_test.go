@@ -27,7 +27,7 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 	}
 	name = fmt.Sprintf(name, webhooks)
 	for _, fill := range []string{
-		`insert into webhooks select ` + name + `, chatbots, url, sign_key, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate,
+		`insert into webhooks select ` + name + `, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate,
 			retry_at, ack, from_start, description, key_made, origin, state, state_reason, state_at, stopped_at, entered_at
 			from webhooks cross join ` + series + fmt.Sprintf(" where n < %d", webhooks),
 		`insert into tallies (webhook) select id from webhooks where id <> 'w00000'`,

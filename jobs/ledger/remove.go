@@ -18,7 +18,7 @@ var (
 	sqlMoreDead        = sqlText(`update tallies set dead = tallies.dead + $2 where webhook = $1`)
 	sqlNothingDue      = sqlText(`update due set active = (1 = 0), due_at = null where webhook = $1`)
 	sqlRemoveWebhook   = sqlText(`
-		update webhooks set state = 'removed', state_reason = '', origin = '', url = $2, sign_key = $2, old_key = $2,
+		update webhooks set state = 'removed', state_reason = '', origin = '', url = $2, sign_key = $2, sign_key_of = '', old_key = $2,
 			headers = $2, stopped_at = null, state_at = $3 where id = $1`)
 )
 

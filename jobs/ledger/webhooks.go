@@ -13,11 +13,11 @@ import (
 var (
 	sqlGeneration = sqlText(`select generation from registry`)
 	sqlWebhooks   = sqlText(`
-		select id, chatbots, url, sign_key, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, ack,
+		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 	sqlSubscriptions = sqlText(`
-		select webhook, type, start_at, since, backfill, until_at from subscriptions order by webhook, type`)
+		select webhook, type, start_at, since, before_at, backfill, until_at from subscriptions order by webhook, type`)
 
 	sqlNextGeneration = sqlText(`update registry set generation = generation + 1 where generation = $1`)
 	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
@@ -25,12 +25,12 @@ var (
 	sqlStates         = sqlText(`
 		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
 	sqlPutWebhook = sqlText(`
-		insert into webhooks (id, chatbots, url, sign_key, old_key, old_key_until, headers, types, events, dialect, schedule,
+		insert into webhooks (id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule,
 			timezone, immediate, retry_at, ack, from_start, description, key_made, origin, state, state_reason,
 			entered_at, state_at, stopped_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
-			old_key = excluded.old_key, old_key_until = excluded.old_key_until,
+			sign_key_of = excluded.sign_key_of, old_key = excluded.old_key, old_key_until = excluded.old_key_until,
 			headers = excluded.headers, types = excluded.types, events = excluded.events, dialect = excluded.dialect,
 			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
 			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
@@ -44,8 +44,8 @@ var (
 		insert into due (webhook, active) select e.name, e.act from unnest($1::text[], $2::boolean[]) as e(name, act)
 		where true on conflict (webhook) do nothing`)
 	sqlPutSubscription = sqlText(`
-		insert into subscriptions (webhook, type, start_at, since, backfill, until_at) values ($1, $2, $3, $4, $5, $6)
-		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since,
+		insert into subscriptions (webhook, type, start_at, since, before_at, backfill, until_at) values ($1, $2, $3, $4, $5, $6, $7)
+		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since, before_at = excluded.before_at,
 			backfill = excluded.backfill, until_at = excluded.until_at`)
 
 	sqlActivate = sqlText(`
@@ -60,7 +60,7 @@ var (
 		where webhook = $1 and state = 'pending' and not in_round and next_at > $2`)
 )
 
-// Webhooks returns all webhooks and subscriptions, at one generation.
+// Webhooks returns all webhooks and subscriptions, at one generation. Webhooks that sign with another's keys have them.
 func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 	var r jobs.Registered
 	err := l.view("read the webhooks", func(t *tx) error {
@@ -79,7 +79,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 			}
 			if err := t.each(ctx, sqlSubscriptions, nil, func(rows *sql.Rows) error {
 				var s jobs.Subscription
-				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, &s.Backfill, &s.Until)
+				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, instant{&s.Before}, &s.Backfill, &s.Until)
 				r.Subscriptions = append(r.Subscriptions, s)
 				return err
 			}); err != nil {
@@ -89,6 +89,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 				return err
 			}
 			if after == r.Generation { // else they were changed between the statements
+				jobs.ShareKeys(r.Webhooks)
 				return nil
 			}
 		}
@@ -100,7 +101,7 @@ func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var w jobs.Webhook
 	var s sealed
 	var retryAt []string
-	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &s.oldKey, instant{&w.OldKeyUntil},
+	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &w.SignKeyOf, &s.oldKey, instant{&w.OldKeyUntil},
 		&s.headers, list{&w.Types}, list{&w.Events}, &w.Dialect, &w.Schedule, &w.Timezone,
 		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
 		instant{&w.EnteredAt})
@@ -153,7 +154,7 @@ func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
 			return err
 		}
 		for _, s := range c.Subscriptions {
-			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, string(s.Backfill), string(s.Until)); err != nil {
+			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, s.Before, string(s.Backfill), string(s.Until)); err != nil {
 				return err
 			}
 		}
@@ -189,8 +190,12 @@ func (t *tx) nextGeneration(ctx context.Context, c jobs.Change) error {
 	return err
 }
 
-func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) error {
-	s, err := t.l.keys.sealWebhook(w)
+func (t *tx) putWebhook(ctx context.Context, put *jobs.Webhook, before standing) error {
+	w := *put
+	if w.SignKeyOf != "" {
+		w.SignKey, w.OldKey, w.OldKeyUntil = "", "", time.Time{} // the other's, and kept there
+	}
+	s, err := t.l.keys.sealWebhook(&w)
 	if err != nil {
 		return err
 	}
@@ -214,7 +219,7 @@ func (t *tx) putWebhook(ctx context.Context, w *jobs.Webhook, before standing) e
 	if enteredAt.IsZero() {
 		enteredAt = t.now
 	}
-	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, s.oldKey, w.OldKeyUntil,
+	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, w.SignKeyOf, s.oldKey, w.OldKeyUntil,
 		s.headers, list{&w.Types}, list{&w.Events}, w.Dialect, w.Schedule,
 		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
 		w.StateReason, enteredAt, stateAt, stoppedAt)

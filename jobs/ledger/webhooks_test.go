@@ -24,7 +24,7 @@ func TestWebhooksAsGiven(t *testing.T) {
 			KeyMade: true, Origin: "/etc/leadrelay/config.yaml", State: jobs.Held, StateReason: "failing", EnteredAt: start,
 		}
 		bare := jobs.Webhook{ID: "bare", State: jobs.Active, RetryAt: []time.Duration{}}
-		sub := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start.Add(-time.Hour), Backfill: "b", Until: "u"}
+		sub := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start.Add(-time.Hour), Before: start, Backfill: "b", Until: "u"}
 		c := s.changed(full, bare)
 		c.Subscriptions = []jobs.Subscription{sub, {Webhook: "bare", Type: "Lead"}}
 		s.must(s.ChangeWebhooks(ctx, c))
@@ -39,6 +39,40 @@ func TestWebhooksAsGiven(t *testing.T) {
 		want.Webhooks[0], want.Generation = full, 3
 		if diff := cmp.Diff(want, must[jobs.Registered](t)(s.open().Webhooks(ctx))); diff != "" {
 			t.Errorf("changed (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A webhook that signs with another's key has that one's keys as they are, and none of its own is stored.
+func TestSignKeyOf(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.must(s.EnterStream(ctx, "Lead", "d", ""))
+		until := start.Add(24 * time.Hour)
+		s.put(
+			jobs.Webhook{ID: "b-owner", SignKey: "new", OldKey: "old", OldKeyUntil: until, State: jobs.Active},
+			jobs.Webhook{ID: "a", SignKeyOf: "b-owner", SignKey: "stale", OldKey: "stale", State: jobs.Active},
+			jobs.Webhook{ID: "c", SignKeyOf: "b-owner", State: jobs.Disabled},
+		)
+		check := func(step string, key, old jobs.Secret, until time.Time) {
+			t.Helper()
+			for _, w := range must[jobs.Registered](t)(s.Webhooks(ctx)).Webhooks {
+				if w.SignKey != key || w.OldKey != old || !w.OldKeyUntil.Equal(until) {
+					t.Errorf("%s: webhook %s signs with %s, %s until %v", step, w.ID, w.SignKey.Reveal(), w.OldKey.Reveal(), w.OldKeyUntil)
+				}
+			}
+		}
+		check("entered", "new", "old", until)
+		for _, w := range must[jobs.Registered](t)(s.Webhooks(ctx)).Webhooks { // as Registrar does: what was read is put back
+			s.put(w)
+		}
+		check("put back", "new", "old", until)
+		s.put(jobs.Webhook{ID: "b-owner", SignKey: "newer", State: jobs.Disabled})
+		check("rotated, and the owner disabled", "newer", "", time.Time{})
+		var own int
+		s.must(s.write.QueryRow("select count(*) from webhooks where sign_key_of <> '' and (length(sign_key) > 0 or length(old_key) > 0 or old_key_until is not null)").Scan(&own))
+		if own != 0 {
+			t.Errorf("%d webhooks have another's key stored as their own", own)
 		}
 	})
 }

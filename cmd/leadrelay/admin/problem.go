@@ -77,7 +77,7 @@ func (a *API) failed(ctx context.Context, err error) error {
 	case errors.As(err, &exists):
 		header := http.Header{"Location": {webhooksPath + "/" + exists.ID}}
 		return huma.ErrorWithHeaders(huma.Error409Conflict(err.Error()), header)
-	case errors.Is(err, jobs.ErrProvisioned), errors.Is(err, jobs.ErrNotRotated):
+	case errors.Is(err, jobs.ErrProvisioned), errors.Is(err, jobs.ErrNotRotated), errors.Is(err, jobs.ErrSignKeyOf):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, jobs.ErrNotFound):
 		return huma.Error404NotFound(err.Error())

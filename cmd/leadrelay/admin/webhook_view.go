@@ -14,6 +14,7 @@ type Webhook struct {
 	ID          string            `json:"id" example:"acme"`
 	Chatbot     OneOrMore         `json:"chatbot" doc:"The chatbot whose records it gets, a list of several, or * for all."`
 	URL         string            `json:"url" doc:"Scheme, host and first path segment; with reveal=true the whole." example:"https://crm.example.com/hooks/…"`
+	SignKeyOf   string            `json:"sign_key_of,omitempty" doc:"The webhook whose key signs its requests, where it is not its own."`
 	Types       []string          `json:"types" doc:"The types of record it gets; empty: all."`
 	Dialect     string            `json:"dialect" example:"smarterbot"`
 	Schedule    string            `json:"schedule" example:"@hourly"`
@@ -34,7 +35,7 @@ type Webhook struct {
 // ViewOf is a webhook as it may be shown; with reveal its URL is whole. Keys and headers' values are left out.
 func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 	v := Webhook{
-		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), Types: append([]string{}, w.Types...), Dialect: w.Dialect,
+		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: append([]string{}, w.Types...), Dialect: w.Dialect,
 		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: jobs.AckDocument(w.Ack),
 		From: w.From, Description: w.Description, Provisioned: w.Origin != "",
 		State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),

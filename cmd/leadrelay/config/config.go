@@ -51,6 +51,7 @@ type Settings struct {
 	StreamsGiven bool            // false: Streams are the two defaults
 	Dialects     *sinks.Registry // all there are
 	Webhooks     []jobs.Webhook  // SignKey is empty where the file gives none; State and EnteredAt are the ledger's
+	Rows         *WebhookSource  // nil: none
 	Push         Push
 	HTTP         HTTP
 	Admin        Admin
@@ -58,6 +59,12 @@ type Settings struct {
 	SecretsKeyFile string
 	GiveUpAfter    time.Duration
 	Retention      time.Duration
+}
+
+// A WebhookSource is a query of the source database whose rows are webhooks, each column a key of one.
+type WebhookSource struct {
+	Query string
+	Every time.Duration // how often it is asked
 }
 
 // Push is how much one daemon does at once.

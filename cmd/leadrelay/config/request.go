@@ -51,6 +51,22 @@ func (v value) signKey() jobs.Secret {
 	return jobs.Secret(s)
 }
 
+// signKeyOf is the id of the webhook whose keys sign; key is the webhook's own, which excludes it.
+func (v value) signKeyOf(key value) string {
+	if !v.given() {
+		return ""
+	}
+	id, settled := v.word("a webhook's id")
+	if settled && !idForm.MatchString(id) {
+		v.fail("%s is no webhook's id; it has letters, digits, - and _ only, at most 64", v.show())
+		return ""
+	}
+	if key.given() {
+		v.fail("stands beside sign_key; a webhook signs with its own key or with another's")
+	}
+	return id
+}
+
 // ack are the answers that acknowledge a record, as jobs.Webhook.Ack has them; otherwise where they are left out.
 func (v value) ack(otherwise []string) []string {
 	if !v.given() {

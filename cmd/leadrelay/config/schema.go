@@ -8,7 +8,7 @@ import (
 // schema is every key there is, by the mapping that holds it; [] stands for each entry of a list.
 var schema = map[string][]string{
 	"": {
-		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "push", "http", "admin",
+		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "webhook_source", "push", "http", "admin",
 		"secrets_key_file", "give_up_after", "retention", "dialects",
 	},
 	"streams[]": {
@@ -17,7 +17,7 @@ var schema = map[string][]string{
 	},
 	"streams[].fields.*": {"const", "json"},
 	"webhooks[]": {
-		"id", "chatbot", "url", "sign_key", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
+		"id", "chatbot", "url", "sign_key", "sign_key_of", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
 		"headers", "from", "description",
 	},
 	"webhooks[].ack": {"path", "equals", "prefix"},
@@ -30,6 +30,7 @@ var schema = map[string][]string{
 	"dialects.*.names.actions": {"create", "update", "remove"},
 	"dialects.*.signature":     {"form", "header", "prefix"},
 	"dialects.*.key":           {"use", "form", "prefix"},
+	"webhook_source":           {"query", "every"},
 	"push":                     {"workers", "per_webhook"},
 	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
 	"admin":                    {"listen", "token_file"},

@@ -44,6 +44,7 @@ func (d *decoder) settings(root *node) Settings {
 	s.Timezone = f.at("timezone").timezone(defaultTimezone)
 	s.Schedule = f.at("schedule").schedule(defaultSchedule, s.Timezone)
 
+	s.Rows = d.webhookSource(f.at("webhook_source"))
 	streams := d.streams(&s, f.at("streams"))
 	d.webhooks(&s, f.at("webhooks"), streams)
 	d.fieldNames(&s, streams)

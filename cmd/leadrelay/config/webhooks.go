@@ -16,6 +16,9 @@ var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // webhooks decodes the webhooks; streams says which types there are.
 func (d *decoder) webhooks(s *Settings, v value, streams []streamed) {
+	if s.Rows != nil && !v.given() {
+		return // they are in the platform's own table
+	}
 	const wanted = `a list of webhooks, such as [{chatbot: "CHATBOT_ID", url: "https://crm.example.com/hook"}]`
 	if !v.require("write " + wanted + ", or [] where webhooks are entered with leadrelay webhook add") {
 		return
@@ -42,6 +45,27 @@ func (d *decoder) webhooks(s *Settings, v value, streams []streamed) {
 			continue
 		}
 		first[w.ID] = e.path
+	}
+	sharedKeys(s.Webhooks, entries)
+}
+
+// sharedKeys finds webhooks that cannot sign with the key that they name. One that is not in the file may be in the
+// ledger.
+func sharedKeys(webhooks []jobs.Webhook, entries []value) {
+	named := map[string]string{}
+	for i := range webhooks {
+		named[webhooks[i].ID] = webhooks[i].SignKeyOf
+	}
+	for i, w := range webhooks {
+		if w.SignKeyOf == "" || entries[i].n.kind != mapping {
+			continue
+		}
+		switch of := named[w.SignKeyOf]; {
+		case w.SignKeyOf == w.ID:
+			entries[i].at("sign_key_of").fail("names the webhook itself; leave the key out")
+		case of != "":
+			entries[i].at("sign_key_of").fail("names a webhook that signs with another's key itself; name %s", quote(of))
+		}
 	}
 }
 
@@ -88,6 +112,7 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 		w.URL = at.url(s.HTTP.AllowHTTP)
 	}
 	w.SignKey = f.at("sign_key").hidden().signKey()
+	w.SignKeyOf = f.at("sign_key_of").signKeyOf(f.at("sign_key"))
 	w.Dialect, _ = f.at("dialect").oneOf(s.Dialects.Names(), sinks.DefaultDialect, "dialect")
 	dialect, ok := s.Dialects.Lookup(w.Dialect)
 	if !ok { // is reported
@@ -215,5 +240,23 @@ func (v value) from() string {
 	if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
 		v.fail("%s is no time; write %s", v.show(), wanted)
 	}
+	return s
+}
+
+// webhookSource is the query of the platform's own table of webhooks; nil where there is none.
+func (d *decoder) webhookSource(v value) *WebhookSource {
+	if !v.given() {
+		return nil
+	}
+	f, ok := v.fields("webhook_source")
+	s := &WebhookSource{Every: f.at("every").duration(time.Minute, time.Second, day)}
+	query := f.at("query")
+	if !ok || !query.require("write the SELECT whose rows are webhooks, such as SELECT id, chatbot, url FROM customer_webhooks") {
+		return s
+	}
+	if query.n.kind == scalar && strings.TrimSpace(query.n.text) == "" {
+		return nil
+	}
+	s.Query = query.sql()
 	return s
 }

@@ -12,6 +12,7 @@ create table webhooks (
 	chatbots     text not null, -- JSON, as are types, retry_at, ack
 	url          bytea not null, -- with sign_key and headers: what is sealed
 	sign_key     bytea not null,
+	sign_key_of  text not null, -- the webhook whose keys sign instead; its own are empty then
 	old_key      bytea not null, -- signs too, until old_key_until
 	old_key_until timestamptz,
 	headers      bytea not null,
@@ -39,7 +40,8 @@ create table subscriptions (
 	webhook   text not null references webhooks,
 	type      text not null,
 	start_at  text not null,
-	since     timestamptz,
+	since     timestamptz, -- and before_at: only rows created between the two; null: no such bound
+	before_at timestamptz,
 	backfill  text not null,
 	until_at  text not null,
 	primary key (webhook, type)
