@@ -36,6 +36,7 @@ func TestAPIWithoutTokens(t *testing.T) {
 		{"PATCH", "/api/v1/webhooks/of-a", `{}`},
 		{"DELETE", "/api/v1/webhooks/of-a", ""},
 		{"POST", "/api/v1/webhooks/of-a/rotate-key", ""},
+		{"POST", "/api/v1/webhooks/of-a/test", ""},
 		{"POST", "/api/v1/webhooks/of-a/disable", ""},
 		{"POST", "/api/v1/runs", ""},
 		{"POST", "/api/v1/nothing", ""},
@@ -87,6 +88,7 @@ func TestAPITokens(t *testing.T) {
 	watcher.want(403, "GET", "/api/v1/webhooks?reveal=true", "")
 	watcher.want(403, "GET", "/api/v1/webhooks/of-a/key", "")
 	watcher.want(403, "POST", "/api/v1/runs", "")
+	watcher.want(403, "POST", "/api/v1/webhooks/of-a/test", "")
 	watcher.want(403, "DELETE", "/api/v1/webhooks/of-a", "")
 	if strings.Contains(c.log.String(), "a sign key was shown") {
 		t.Error("a sign key was shown to who may only read")
@@ -171,6 +173,7 @@ func TestAPIScope(t *testing.T) {
 					{"POST", "/disable", ""},
 					{"POST", "/enable", ""},
 					{"POST", "/rotate-key", ""},
+					{"POST", "/test", ""},
 				} {
 					detail, _ := customer.problem(404, request[0], hooks+"/"+other+request[1], request[2])
 					details = append(details, strings.ReplaceAll(detail, other, "ID"))

@@ -242,6 +242,7 @@ func TestOpenAPI(t *testing.T) {
 		"/api/v1/webhooks/{id}":            {"delete", "get", "patch", "put"},
 		"/api/v1/webhooks/{id}/key":        {"get"},
 		"/api/v1/webhooks/{id}/rotate-key": {"post"},
+		"/api/v1/webhooks/{id}/test":       {"post"},
 		"/api/v1/webhooks/{id}/enable":     {"post"},
 		"/api/v1/webhooks/{id}/disable":    {"post"},
 		"/api/v1/deliveries":               {"get"},

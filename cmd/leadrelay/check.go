@@ -93,6 +93,10 @@ func (a *app) check(ctx context.Context) error {
 // admin looks at the token file.
 func (c *checkup) admin() {
 	if c.config.Admin.TokenFile == "" {
+		host, _, _ := net.SplitHostPort(c.config.Admin.Listen) // the configuration's reader has judged it
+		if addr, err := netip.ParseAddr(host); c.config.Admin.Listen != "" && host != "localhost" && (err != nil || !addr.IsLoopback()) {
+			c.say(sources.LevelWarn, "admin: %s is listened on, but without token_file only this machine is answered", c.config.Admin.Listen)
+		}
 		return
 	}
 	if _, err := admin.ReadToken(c.config.Admin.TokenFile); err != nil {

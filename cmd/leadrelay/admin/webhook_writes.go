@@ -39,8 +39,9 @@ func (a *API) webhookWrites() {
 	register(a, op("rotate-webhook-key", http.MethodPost, one+"/rotate-key", "Make a new sign key",
 		"For the overlap (24h, where nothing is sent) requests carry the signatures of both keys. now: without overlap, for a key that leaked. finish: make no key; the old one ends now.",
 		body), a.rotateKey)
-	register(a, op("test-webhook", http.MethodPost, one+"/test", "Send a sample, and say what is wrong with the answer",
-		"One marked sample goes the way that records go, disabled or not. It is no delivery, and nothing of it is kept. What is wrong at the CRM is in the answer to this call, which is 200 all the same."), a.testWebhook)
+	registerWithin(a, op("test-webhook", http.MethodPost, one+"/test", "Send a sample, and say what is wrong with the answer",
+		"One marked sample goes the way that records go, disabled or not. It is no delivery, and nothing of it is kept. What is wrong at the CRM is in the answer to this call, which is 200 all the same."),
+		2*a.PushTimeout+patience, a.testWebhook) // what failed is looked into with a connection of its own
 	register(a, op("enable-webhook", http.MethodPost, one+"/enable", "Let a disabled webhook run again", ""), a.setState(jobs.Active))
 	register(a, op("disable-webhook", http.MethodPost, one+"/disable", "Stop a webhook", "It still gathers, and sends nothing."), a.setState(jobs.Disabled))
 }
