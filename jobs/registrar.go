@@ -65,8 +65,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 		w.SignKey, w.KeyMade = r.NewKey(w.Dialect), true
 	}
 	err := r.try(ctx, func() error {
-		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
-		if err := provisioning.enterStreams(ctx); err != nil {
+		if err := (Provisioning{Ledger: r.Ledger, Sources: r.Sources}).enterStreams(ctx); err != nil {
 			return err
 		}
 		change, set, err := r.begin(ctx)
@@ -82,20 +81,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 			return err
 		}
 		w.EnteredAt = r.Ledger.Now()
-		change.Put = []Webhook{w}
-		ends := map[string]Bookmark{}
-		for _, src := range r.Sources {
-			if !w.WantsType(src.Type()) {
-				continue
-			}
-			sub, err := provisioning.subscribe(ctx, &w, src, ends)
-			if err != nil {
-				return err
-			}
-			change.Subscriptions = append(change.Subscriptions, sub)
-		}
-		change.onlyBegunIn()
-		return r.Ledger.ChangeWebhooks(ctx, change)
+		return r.put(ctx, change, &set, &w)
 	})
 	return w, err
 }
@@ -242,29 +228,33 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 				return err
 			}
 		}
-		change.Put = []Webhook{w}
-		provisioning := Provisioning{Ledger: r.Ledger, Sources: r.Sources}
 		if pulls(&was, &w) {
-			if err := provisioning.pull(&change, &w); err != nil {
+			if err := (Provisioning{Ledger: r.Ledger}).pull(&change, &w); err != nil {
 				return err
 			}
 		}
-		ends := map[string]Bookmark{}
-		for _, src := range r.Sources {
-			known := slices.ContainsFunc(set.Subscriptions, func(s Subscription) bool { return s.Webhook == id && s.Type == src.Type() })
-			if known || !w.WantsType(src.Type()) {
-				continue
-			}
-			sub, err := provisioning.subscribe(ctx, &w, src, ends)
-			if err != nil {
-				return err
-			}
-			change.Subscriptions = append(change.Subscriptions, sub)
-		}
-		change.onlyBegunIn()
-		return r.Ledger.ChangeWebhooks(ctx, change)
+		return r.put(ctx, change, &set, &w)
 	})
 	return w, err
+}
+
+// put makes the change that enters w as it is to be, and lets it begin in the streams that it did not want before.
+func (r Registrar) put(ctx context.Context, change Change, set *Registered, w *Webhook) error {
+	change.Put = []Webhook{*w}
+	ends := map[string]Bookmark{}
+	for _, src := range r.Sources {
+		known := slices.ContainsFunc(set.Subscriptions, func(s Subscription) bool { return s.Webhook == w.ID && s.Type == src.Type() })
+		if known || !w.WantsType(src.Type()) {
+			continue
+		}
+		sub, err := Provisioning{}.subscribe(ctx, w, src, ends)
+		if err != nil {
+			return err
+		}
+		change.Subscriptions = append(change.Subscriptions, sub)
+	}
+	change.onlyBegunIn()
+	return r.Ledger.ChangeWebhooks(ctx, change)
 }
 
 // find is the place of a webhook that there is for who asks, or -1.
