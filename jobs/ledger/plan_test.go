@@ -21,9 +21,11 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 	s.webhooks("w00000")
 	series := fmt.Sprintf("(select generate_series(1, %d) as n) as series", settled)
 	name, id := "'w' || lpad((n %% %d)::text, 5, '0')", "gen_random_uuid()"
+	hash, no := "sha256(n::text::bytea)", "false"
 	if s.lite {
 		series = fmt.Sprintf("(with recursive c(n) as (select 1 union all select n + 1 from c where n < %d) select n from c) as series", settled)
 		name, id = "printf('w%%05d', n %% %d)", "lower(hex(randomblob(16)))"
+		hash, no = "cast('hash ' || n as blob)", "0"
 	}
 	name = fmt.Sprintf(name, webhooks)
 	for _, fill := range []string{
@@ -37,6 +39,8 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 			from webhooks cross join ` + series + ` where webhooks.id = 'w00000'`,
 		`insert into row_versions (webhook, type, row_key)
 			select ` + name + `, 'Lead', 'old ' || n from webhooks cross join ` + series + ` where webhooks.id = 'w00000'`,
+		`insert into tokens (id, hash, chatbot, may_write, description, created_at)
+			select 't' || n, ` + hash + `, 'bot', ` + no + `, '', entered_at from webhooks cross join ` + series + fmt.Sprintf(" where webhooks.id = 'w00000' and n < %d", webhooks),
 	} {
 		if _, err := s.write.Exec(fill); err != nil {
 			s.t.Fatal(fill, err)
@@ -164,6 +168,7 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"status of what is sending", sqlSending, nil, ""},
 			{"attempts of", sqlAttemptsOf, []any{ids[0]}, ""},
 			{"webhooks that stopped", sqlStopped, []any{now}, ""},
+			{"token", sqlToken, []any{make([]byte, 32)}, ""},
 			{"stalled", sqlStalled, []any{"run", due}, ""},
 		} {
 			if c.s.postgres && s.lite {

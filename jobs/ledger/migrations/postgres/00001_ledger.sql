@@ -180,3 +180,13 @@ create table schedules (
 	schedule     text primary key,
 	last_fire_at timestamptz not null
 );
+
+-- The API's tokens. hash is the SHA-256 of a token's text, which stands nowhere.
+create table tokens (
+	id          text primary key,
+	hash        bytea not null unique,
+	chatbot     text not null,
+	may_write   boolean not null,
+	description text not null,
+	created_at  timestamptz not null
+);

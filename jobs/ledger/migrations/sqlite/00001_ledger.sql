@@ -182,3 +182,13 @@ create table schedules (
 	schedule     text primary key,
 	last_fire_at integer not null
 ) strict;
+
+-- The API's tokens. hash is the SHA-256 of a token's text, which stands nowhere.
+create table tokens (
+	id          text primary key,
+	hash        blob not null unique,
+	chatbot     text not null,
+	may_write   integer not null,
+	description text not null,
+	created_at  integer not null
+) strict;
