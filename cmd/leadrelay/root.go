@@ -98,7 +98,7 @@ Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signa
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: exitUsage, err: err} })
 	root.AddCommand(
 		newServeCommand(a), newRunNowCommand(a), newStatusCommand(a), newCheckCommand(a), newSQLCommand(a),
-		newStreamCommand(a), newWebhookCommand(a), newDeliveryCommand(a), newBackfillCommand(a),
+		newStreamCommand(a), newWebhookCommand(a), newTokenCommand(a), newDeliveryCommand(a), newBackfillCommand(a),
 		newDemoCommand(a), newReceiveCommand(a), newSignCommand(a), newVerifyCommand(a), newVersionCommand(a),
 	)
 	root.InitDefaultCompletionCmd()
