@@ -333,6 +333,9 @@ func sameWebhook(a, b Webhook) bool {
 		if len(w.Types) == 0 {
 			w.Types = nil
 		}
+		if len(w.Events) == 0 {
+			w.Events = nil
+		}
 		if len(w.RetryAt) == 0 {
 			w.RetryAt = nil
 		}

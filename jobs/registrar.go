@@ -89,7 +89,8 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 // sameTarget reports whether two webhooks would push the same records to the same place.
 func sameTarget(a, b *Webhook) bool {
 	chatbots := func(w *Webhook) []string { return slices.Sorted(slices.Values(w.Chatbots)) }
-	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) && slices.Equal(a.Types, b.Types)
+	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) &&
+		slices.Equal(a.Types, b.Types) && slices.Equal(a.Events, b.Events)
 }
 
 // Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state,

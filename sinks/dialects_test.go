@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -347,24 +348,36 @@ func TestKeys(t *testing.T) {
 }
 
 func TestEventsAndTypes(t *testing.T) {
-	streams := []string{"issue", "notes", "Comment", "Lead", "response", "response.disqualified"}
+	streams := []string{"issue", "notes", "Comment", "Lead", "response", "response.disqualified", "feedback.voted"}
 	for _, tt := range []struct {
-		dialect, word string
-		want          []string
+		dialect, words         string
+		types, events, unknown string
 	}{
-		{"smarterbot", "Lead", []string{"Lead"}},
-		{"smarterbot", "notes", []string{"notes"}},
-		{"smartlook", "notes", []string{"notes", "Comment"}},
-		{"smartlook", "issues", []string{"issue"}},
-		{"smartlook", "issue", []string{"issue"}},
-		{"smartlook", "note.created", []string{"notes"}},
-		{"smartlook", "nosuch", nil},
-		{"smartsurvey", "response.completed", []string{"response"}},
-		{"smartsurvey", "response.disqualified", []string{"response.disqualified"}},
-		{"smartsurvey", "response", []string{"response"}},
+		{"smarterbot", "Lead", "Lead", "", ""},
+		{"smarterbot", "notes", "notes", "", ""},
+		{"smarterbot", "Lead.created", "", "", "Lead.created"},
+		{"smartlook", "notes", "Comment notes", "", ""},
+		{"smartlook", "issues", "issue", "", ""},
+		{"smartlook", "issue", "issue", "", ""},
+		{"smartlook", "note.created", "notes", "note.created", ""},
+		{"smartlook", "nosuch", "", "", "nosuch"},
+		{"smartlook", "nosuch issue.updated neither", "issue", "issue.updated", "nosuch neither"},
+		{"smartlook", "notes comment.created", "Comment notes", "comment.created comment.deleted comment.updated note.created note.deleted note.updated", ""},
+		{"smartlook", "comment.created issue", "Comment issue", "comment.created issue.created issue.deleted issue.updated", ""},
+		{"smartlook", "note.updated note.created note.deleted", "notes", "note.created note.deleted note.updated", ""},
+		{"smartlook", "Lead Lead.updated", "Lead", "Lead.created Lead.deleted Lead.updated", ""},
+		{"smartsurvey", "response.completed", "response", "response.completed", ""},
+		{"smartsurvey", "response.disqualified", "response.disqualified", "response.disqualified", ""},
+		{"smartsurvey", "response.updated", "response response.disqualified", "response.updated", ""},
+		{"smartsurvey", "response.updated response.completed", "response response.disqualified", "response.completed response.updated", ""},
+		{"smartsurvey", "response", "response", "", ""},
+		{"userback", "feedback.voted", "feedback.voted", "", ""},
+		{"userback", "feedback.update", "feedback.voted", "feedback.update", ""},
 	} {
-		if diff := cmp.Diff(tt.want, dialects[tt.dialect].Types(tt.word, streams)); diff != "" {
-			t.Errorf("%s %s (-want +got):\n%s", tt.dialect, tt.word, diff)
+		types, events, unknown := dialects[tt.dialect].Choose(strings.Fields(tt.words), streams)
+		want := [][]string{strings.Fields(tt.types), strings.Fields(tt.events), strings.Fields(tt.unknown)}
+		if diff := cmp.Diff(want, [][]string{types, events, unknown}, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", tt.dialect, tt.words, diff)
 		}
 	}
 	if got := dialects["smarterbot"].Event("Lead", ""); got != "" {

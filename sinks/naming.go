@@ -67,22 +67,52 @@ func (d *Dialect) Event(typ, action string) string {
 	return d.names.event(d.names.of(typ, action))
 }
 
-// Types returns those of the streams' types that a word stands for in a webhook's types or in a vendor's registration:
-// the type of that name; all that a group has, as smartlook's notes are notes and comments; else those whose new rows
-// are an event of that name.
-func (d *Dialect) Types(word string, streams []string) []string {
-	var all []string
-	group := d.names.Groups[word]
-	for _, typ := range streams {
-		noun, _ := d.names.of(typ, jobs.ActionCreate)
-		switch {
-		case slices.Contains(group, noun):
-		case typ == word:
-		case !slices.Contains(streams, word) && d.Event(typ, jobs.ActionCreate) == word:
-		default:
-			continue
+// Choose says what the words in a webhook's types, or in a vendor's registration, stand for among the streams' types: one
+// event, such as response.updated, of all types whose rows tell it; else a type by its name; else all types that a group
+// has, as smartlook's notes are notes and comments. events names those that are wanted of these types, whichever type
+// they are of; none: all, for no word is an event. unknown are the words that stand for nothing.
+func (d *Dialect) Choose(words, streams []string) (types, events, unknown []string) {
+	chosen := false // by event
+	for _, word := range words {
+		known := false
+		for _, typ := range streams {
+			actions, event := d.meant(word, typ)
+			if len(actions) == 0 {
+				continue
+			}
+			known, chosen = true, chosen || event
+			types = append(types, typ)
+			for _, action := range actions {
+				events = append(events, d.Event(typ, action))
+			}
 		}
-		all = append(all, typ)
+		if !known {
+			unknown = append(unknown, word)
+		}
 	}
-	return all
+	slices.Sort(types)
+	slices.Sort(events)
+	if !chosen {
+		events = nil
+	}
+	return slices.Compact(types), slices.Compact(events), unknown
+}
+
+var everyAction = []string{jobs.ActionCreate, jobs.ActionUpdate, jobs.ActionRemove}
+
+// meant are the actions of a type's records that a word stands for; event: because it is the name of an event.
+func (d *Dialect) meant(word, typ string) (actions []string, event bool) {
+	for _, action := range everyAction {
+		if d.Event(typ, action) == word {
+			actions = append(actions, action)
+		}
+	}
+	if len(actions) > 0 {
+		return actions, true
+	}
+	noun, _ := d.names.of(typ, jobs.ActionCreate)
+	if typ == word || slices.Contains(d.names.Groups[word], noun) {
+		return everyAction, false
+	}
+	return nil, false
 }

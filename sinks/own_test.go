@@ -174,8 +174,8 @@ func TestOwnRules(t *testing.T) {
 	if got := dialects["own-names"].Event("Lead", ""); got != "signed_up contact" {
 		t.Errorf("event %q", got)
 	}
-	if diff := cmp.Diff([]string{"Lead"}, dialects["own-names"].Types("people", []string{"Lead", "deal"})); diff != "" {
-		t.Error(diff)
+	if types, _, _ := dialects["own-names"].Choose([]string{"people"}, []string{"Lead", "deal"}); !slices.Equal(types, []string{"Lead"}) {
+		t.Errorf("people are %q", types)
 	}
 	if !h.OneRound("own-timed") || h.OneRound("own-prefix") || dialects["own-timed"].Ack[0] != "success" || dialects["own-flat"].Ack[0] != jobs.Ack2xx {
 		t.Error("rounds or accepted answers are another dialect's")

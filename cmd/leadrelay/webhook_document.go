@@ -49,6 +49,9 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		whole["chatbot"] = jobs.AllChatbots
 	}
 	var mistakes admin.Mistakes
+	if _, named := doc["types"]; !named && doc["dialect"] != nil && len(w.Events) > 0 {
+		whole["types"] = w.Events // as the dialect before names them: this one may have none like these
+	}
 	for key, value := range doc {
 		switch {
 		case value == nil && key == "sign_key":
@@ -83,7 +86,7 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		case "url":
 			w.URL = to.URL
 		case "types":
-			w.Types = to.Types
+			w.Types, w.Events = to.Types, to.Events
 		case "dialect":
 			w.Dialect = to.Dialect
 		case "schedule":

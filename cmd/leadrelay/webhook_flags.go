@@ -20,7 +20,7 @@ type webhookFlags struct {
 func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
 	f.StringArrayVar(&w.chatbots, "chatbot", nil, "the chatbot whose records it gets, or \"*\" for all (repeatable)")
 	f.StringVar(&w.url, "url", "", "where they are POSTed")
-	f.StringArrayVar(&w.types, "type", nil, "a type of record it gets (repeatable; default all)")
+	f.StringArrayVar(&w.types, "type", nil, "a type of record, or an event of its dialect, that it gets (repeatable; default all)")
 	f.StringVar(&w.dialect, "dialect", "", "the format that the receiver understands (default smarterbot)")
 	f.StringVar(&w.schedule, "schedule", "", "when it is pushed to: cron, @hourly, @every 1h… (default the configuration's)")
 	f.StringVar(&w.timezone, "timezone", "", "the schedule's zone (default the configuration's)")

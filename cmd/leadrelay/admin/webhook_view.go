@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,7 +16,7 @@ type Webhook struct {
 	Chatbot     OneOrMore         `json:"chatbot" doc:"The chatbot whose records it gets, a list of several, or * for all."`
 	URL         string            `json:"url" doc:"Scheme, host and first path segment; with reveal=true the whole." example:"https://crm.example.com/hooks/…"`
 	SignKeyOf   string            `json:"sign_key_of,omitempty" doc:"The webhook whose key signs its requests, where it is not its own."`
-	Types       []string          `json:"types" doc:"The types of record it gets; empty: all."`
+	Types       []string          `json:"types" doc:"The types of record, or the events, that it gets; empty: all."`
 	Dialect     string            `json:"dialect" example:"smarterbot"`
 	Schedule    string            `json:"schedule" example:"@hourly"`
 	Timezone    string            `json:"timezone" example:"Europe/Prague"`
@@ -35,7 +36,7 @@ type Webhook struct {
 // ViewOf is a webhook as it may be shown; with reveal its URL is whole. Keys and headers' values are left out.
 func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 	v := Webhook{
-		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: append([]string{}, w.Types...), Dialect: w.Dialect,
+		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: typesOf(w), Dialect: w.Dialect,
 		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: jobs.AckDocument(w.Ack),
 		From: w.From, Description: w.Description, Provisioned: w.Origin != "",
 		State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
@@ -54,6 +55,14 @@ func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 		v.URL = w.URL.Reveal()
 	}
 	return v
+}
+
+// typesOf are the words that a webhook's types are written with; none: it wants all.
+func typesOf(w *jobs.Webhook) []string {
+	if len(w.Events) > 0 {
+		return slices.Clone(w.Events)
+	}
+	return append([]string{}, w.Types...)
 }
 
 // known is nil for a time that is not known.

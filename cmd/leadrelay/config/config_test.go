@@ -227,23 +227,28 @@ func TestAcks(t *testing.T) {
 	}
 }
 
-// TestTypesOfADialect: a word in types may stand for several types.
+// TestTypesOfADialect: a word in types may stand for several types, or for one event.
 func TestTypesOfADialect(t *testing.T) {
 	const text = `source: sqlite:a
 streams: [{type: note, table: notes}, {type: comment, table: comments}]
 webhooks:
   - {id: a, chatbot: x, url: "https://a.example/", types: [notes, note], dialect: smartlook}
   - {id: b, chatbot: x, url: "https://a.example/", types: [note]}
+  - {id: c, chatbot: x, url: "https://a.example/", types: [note.created], dialect: smartlook}
 `
 	c, err := Parse("c.yaml", []byte(text), options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([][]string{{"comment", "note"}, {"note"}}, [][]string{c.Webhooks[0].Types, c.Webhooks[1].Types}); diff != "" {
-		t.Errorf("types (-want +got):\n%s", diff)
+	var got [][]string
+	for _, w := range c.Webhooks {
+		got = append(got, w.Types, w.Events)
 	}
-	_, err = Parse("c.yaml", []byte(strings.Replace(text, "[note]", "[notes]", 1)), options())
-	if err == nil || !strings.Contains(err.Error(), `there is no stream of type "notes"`) {
+	if diff := cmp.Diff([][]string{{"comment", "note"}, nil, {"note"}, nil, {"note"}, {"note.created"}}, got); diff != "" {
+		t.Errorf("types and events (-want +got):\n%s", diff)
+	}
+	_, err = Parse("c.yaml", []byte(strings.Replace(text, "[note]", "[notes, note]", 1)), options())
+	if err == nil || !strings.Contains(err.Error(), `webhooks[1].types[0]: there is no stream of type "notes"`) {
 		t.Errorf("another dialect's word: %v", err)
 	}
 }

@@ -118,7 +118,7 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 	if !ok { // is reported
 		dialect, _ = s.Dialects.Lookup(sinks.DefaultDialect)
 	}
-	w.Types = f.at("types").types(known, dialect)
+	w.Types, w.Events = f.at("types").types(known, dialect)
 	w.Timezone = f.at("timezone").timezone(s.Timezone)
 	w.Schedule = f.at("schedule").schedule(s.Schedule, w.Timezone)
 	w.Immediate = f.at("immediate").bool(s.Immediate)
@@ -166,25 +166,31 @@ func defaultID(chatbots []string) string {
 	return "chatbots-" + hex.EncodeToString(sum[:6])
 }
 
-func (v value) types(known types, dialect *sinks.Dialect) []string {
+// types are the types and the events that a webhook wants; none: all.
+func (v value) types(known types, dialect *sinks.Dialect) (all, events []string) {
 	if !v.given() {
-		return nil
+		return nil, nil
 	}
 	const wanted = "a list of types, such as [Lead]"
 	items, _ := v.words(wanted, "a type")
 	if v.n.kind == list && len(v.n.items) == 0 {
 		v.fail("is empty; leave the key out for all types")
 	}
-	var all []string
+	var settled []item
 	for _, one := range items {
-		meant := dialect.Types(one.word, known.names)
-		if !one.settled || !known.known || len(meant) == 0 {
-			meant = []string{one.word}
+		if one.settled && known.known {
+			settled = append(settled, one)
+		} else {
+			all = append(all, one.word)
 		}
-		all = append(all, meant...)
-		if !one.settled || !known.known || meant[0] != one.word || slices.Contains(known.names, one.word) {
+	}
+	meant, events, unknown := dialect.Choose(texts(settled), known.names)
+	all = append(all, meant...)
+	for _, one := range settled {
+		if !slices.Contains(unknown, one.word) {
 			continue
 		}
+		all = append(all, one.word)
 		instead := "write the type of one of the streams"
 		if known.shown {
 			instead = choose(one.word, known.names, one.value)
@@ -192,7 +198,7 @@ func (v value) types(known types, dialect *sinks.Dialect) []string {
 		one.fail("there is no stream of type %s; %s", one.show(), instead)
 	}
 	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.Compact(all), events
 }
 
 // retryAt are the offsets of retries from the first failure; otherwise where they are left out.
