@@ -38,7 +38,7 @@ SIGHUP: read the configuration again; a bad one is refused and the old one goes 
 // A serving is one configuration at work.
 type serving struct {
 	parts  *parts
-	access admin.Authenticator // nil: there are no tokens
+	access admin.Authenticator // of the token that may do everything; nil: there are no tokens
 	runner *jobs.Runner
 	rows   *watch // webhook_source
 	stop   context.CancelFunc
@@ -153,7 +153,7 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	}
 }
 
-// accessOf is who may use the API: whoever has the token of admin.token_file; nil where there is none.
+// accessOf knows the token of admin.token_file; nil where there is none.
 func accessOf(c *config.Resolved) (admin.Authenticator, error) {
 	if c.Admin.TokenFile == "" {
 		return nil, nil
@@ -167,9 +167,13 @@ func accessOf(c *config.Resolved) (admin.Authenticator, error) {
 
 // api is the HTTP API on this configuration's parts.
 func (s *serving) api(log *slog.Logger) *admin.API {
+	access := s.access
+	if access != nil {
+		access = callers{all: access, tokens: s.parts.ledger}
+	}
 	return admin.NewAPI(admin.Options{
 		Desk: func(chatbot string) admin.Desk { return desk{parts: s.parts, chatbot: chatbot, runner: s.runner} },
-		Auth: s.access, Listen: s.parts.config.Admin.Listen, Unavailable: unavailable, Log: log, Version: version,
+		Auth: access, Listen: s.parts.config.Admin.Listen, Unavailable: unavailable, Log: log, Version: version,
 		PushTimeout: s.parts.config.HTTP.Timeout,
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
 )
@@ -21,9 +22,10 @@ func newTokenCommand(a *app) *cobra.Command {
 	add := &cobra.Command{
 		Use:   "add --chatbot C [--read]",
 		Short: "Make a token that sees and touches one chatbot's things only, and print it",
-		Long: `Make a token of the API for one chatbot: hand it to that chatbot's owner. With it they see and change this chatbot's
-webhooks, deliveries and runs, and nothing of another's; with --read they see and change nothing. It is printed once, and the
-ledger keeps a hash of it: one that is lost is removed, and another made. The token in admin.token_file is for all chatbots.`,
+		Long: `Make a token of the API for one chatbot: hand it to that chatbot's owner. With it they see and change the webhooks of
+exactly this chatbot, see what is owed to these, and start runs of it; with --read they change nothing, and see no secrets. It is
+printed once, and the ledger keeps a hash of it: one that is lost is removed, and another made. The token in admin.token_file is
+for all chatbots.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			token.Write = !read
 			return a.tokenAdd(cmd.Context(), token)
@@ -50,8 +52,8 @@ ledger keeps a hash of it: one that is lost is removed, and another made. The to
 }
 
 // withLedger runs f on the ledger that is there.
-func (a *app) withLedger(ctx context.Context, f func(*ledger.Ledger) error) (err error) {
-	c, err := a.loadConfig("ledger", "secrets_key_file")
+func (a *app) withLedger(ctx context.Context, f func(*config.Resolved, *ledger.Ledger) error) (err error) {
+	c, err := a.loadConfig("ledger", "secrets_key_file", "admin")
 	if err != nil {
 		return err
 	}
@@ -60,7 +62,7 @@ func (a *app) withLedger(ctx context.Context, f func(*ledger.Ledger) error) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	return f(l)
+	return f(c, l)
 }
 
 func (a *app) tokenAdd(ctx context.Context, token jobs.Token) error {
@@ -70,7 +72,10 @@ func (a *app) tokenAdd(ctx context.Context, token jobs.Token) error {
 	case strings.TrimSpace(token.Chatbot) == "":
 		return usageErrorf("--chatbot is empty; write a chatbot's id")
 	}
-	return a.withLedger(ctx, func(l *ledger.Ledger) error {
+	return a.withLedger(ctx, func(c *config.Resolved, l *ledger.Ledger) error {
+		if c.Admin.TokenFile == "" {
+			a.log.Warn("daemons of this configuration take no tokens: give admin.token_file first")
+		}
 		id, text := jobs.NewToken()
 		token.ID = id
 		if err := l.AddToken(ctx, token, jobs.HashToken(text)); err != nil {
@@ -94,7 +99,7 @@ type tokenDetail struct {
 }
 
 func (a *app) tokenList(ctx context.Context) error {
-	return a.withLedger(ctx, func(l *ledger.Ledger) error {
+	return a.withLedger(ctx, func(_ *config.Resolved, l *ledger.Ledger) error {
 		tokens, err := l.AllTokens(ctx)
 		if err != nil {
 			return err
@@ -120,7 +125,7 @@ func (a *app) tokenList(ctx context.Context) error {
 }
 
 func (a *app) tokenRemove(ctx context.Context, id string) error {
-	return a.withLedger(ctx, func(l *ledger.Ledger) error {
+	return a.withLedger(ctx, func(_ *config.Resolved, l *ledger.Ledger) error {
 		err := l.RemoveToken(ctx, id)
 		switch {
 		case errors.Is(err, jobs.ErrNotFound):
