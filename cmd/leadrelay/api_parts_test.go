@@ -249,6 +249,10 @@ func TestOpenAPI(t *testing.T) {
 		"/api/v1/deliveries/{id}":          {"get"},
 		"/api/v1/runs":                     {"get", "post"},
 		"/api/v1/runs/{id}":                {"get"},
+		"/api/v1/webhoooks":                {"get", "post"},
+		"/api/v1/webhoooks/{id}":           {"delete", "get"},
+		"/api/v1/subscriptions":            {"get", "post"},
+		"/api/v1/subscriptions/{id}":       {"delete", "get"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("paths (-want +got):\n%s", diff)

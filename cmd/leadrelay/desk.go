@@ -203,6 +203,15 @@ func (d desk) Runs(ctx context.Context, limit int, after string) ([]jobs.Run, st
 // Run returns one run.
 func (d desk) Run(ctx context.Context, id string) (jobs.Run, error) { return d.ledger.Run(ctx, id) }
 
+// Streams are the types that there are streams of.
+func (d desk) Streams() []string {
+	var types []string
+	for _, src := range d.streams {
+		types = append(types, src.Type())
+	}
+	return types
+}
+
 // StartRun begins a run by hand in the daemon that serves.
 func (d desk) StartRun(ctx context.Context, scope jobs.Scope) (jobs.Run, error) {
 	for i, typ := range scope.Types {

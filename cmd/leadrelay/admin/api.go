@@ -54,6 +54,8 @@ type Desk interface {
 	Runs(ctx context.Context, limit int, after string) (page []jobs.Run, next string, err error)
 	// Run returns one run.
 	Run(ctx context.Context, id string) (jobs.Run, error)
+	// Streams are the types that there are streams of.
+	Streams() []string
 	// StartRun begins a run by hand in the daemon.
 	StartRun(ctx context.Context, scope jobs.Scope) (jobs.Run, error)
 }
@@ -106,6 +108,8 @@ func NewAPI(o Options) *API {
 	a.webhookWrites()
 	a.deliveries()
 	a.runs()
+	a.smartlook()
+	a.smartsurvey()
 	a.mux.HandleFunc("GET /openapi.json", a.describe)
 	a.mux.HandleFunc("/", a.unknown)
 	return a
@@ -135,7 +139,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := context.WithValue(r.Context(), principalKey{}, caller)
 	ctx = context.WithValue(ctx, connectionKey{}, http.NewResponseController(w))
-	a.mux.ServeHTTP(w, r.WithContext(ctx))
+	a.mux.ServeHTTP(w, asSmartlook(r.WithContext(ctx)))
 }
 
 // desk is what the caller may see and touch.

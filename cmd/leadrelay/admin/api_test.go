@@ -37,6 +37,8 @@ func (d deskStub) Webhooks(context.Context) ([]jobs.Webhook, error) {
 	return []jobs.Webhook{w}, err
 }
 
+func (d deskStub) Streams() []string { return []string{"note"} }
+
 func (d deskStub) Enter(context.Context, map[string]any) (jobs.Webhook, error) { return d.webhook() }
 
 func (d deskStub) Put(context.Context, string, map[string]any) (jobs.Webhook, bool, error) {
@@ -118,6 +120,10 @@ var requests = [][3]string{
 	{"GET", "/api/v1/runs", ""},
 	{"GET", "/api/v1/runs/0199d8f2-6f0e-7c3e-8b1a-111111111111", ""},
 	{"POST", "/api/v1/runs", ""},
+	{"GET", "/api/v1/subscriptions", ""},
+	{"GET", "/api/v1/subscriptions/w", ""},
+	{"DELETE", "/api/v1/subscriptions/w", ""},
+	{"DELETE", "/api/v1/webhoooks/w", ""},
 }
 
 // TestFailures: whatever fails behind the API is a problem that says what to do, and not what is known of databases.

@@ -67,31 +67,38 @@ func (a *API) listWebhooks(ctx context.Context, in *struct {
 	if err := in.may(ctx); err != nil {
 		return nil, err
 	}
-	all, err := a.desk(ctx).Webhooks(ctx)
+	page, next, err := a.webhooksAfter(ctx, in.Paging, func(w *jobs.Webhook) bool { return in.Chatbot == "" || w.WantsChatbot(in.Chatbot) })
 	if err != nil {
 		return nil, err
 	}
-	if in.Chatbot != "" {
-		all = slices.DeleteFunc(all, func(w jobs.Webhook) bool { return !w.WantsChatbot(in.Chatbot) })
+	list := List[Webhook]{Items: []Webhook{}, Next: next}
+	for i := range page {
+		list.Items = append(list.Items, ViewOf(&page[i], in.Reveal))
 	}
+	return &answer[List[Webhook]]{list}, nil
+}
+
+// webhooksAfter is a page of the webhooks that there are for the caller, only of these.
+func (a *API) webhooksAfter(ctx context.Context, p Paging, only func(*jobs.Webhook) bool) (page []jobs.Webhook, next string, err error) {
+	all, err := a.desk(ctx).Webhooks(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	all = slices.DeleteFunc(all, func(w jobs.Webhook) bool { return !only(&w) })
 	// By the ids' bytes, whatever order a database's language gives them.
 	slices.SortFunc(all, func(a, b jobs.Webhook) int { return cmp.Compare(a.ID, b.ID) })
-	if in.After != "" {
-		i, there := slices.BinarySearchFunc(all, in.After, func(w jobs.Webhook, id string) int { return cmp.Compare(w.ID, id) })
+	if p.After != "" {
+		i, there := slices.BinarySearchFunc(all, p.After, func(w jobs.Webhook, id string) int { return cmp.Compare(w.ID, id) })
 		if there {
 			i++
 		}
 		all = all[i:]
 	}
-	page := List[Webhook]{Items: []Webhook{}}
-	for i := range all {
-		if len(page.Items) == in.Limit {
-			page.Next = page.Items[in.Limit-1].ID
-			break
-		}
-		page.Items = append(page.Items, ViewOf(&all[i], in.Reveal))
+	if len(all) > p.Limit {
+		all = all[:p.Limit]
+		next = all[p.Limit-1].ID
 	}
-	return &answer[List[Webhook]]{page}, nil
+	return all, next, nil
 }
 
 // find returns one webhook that there is for the caller.
