@@ -77,6 +77,8 @@ func (a *API) failed(ctx context.Context, err error) error {
 	case errors.As(err, &exists):
 		header := http.Header{"Location": {webhooksPath + "/" + exists.ID}}
 		return huma.ErrorWithHeaders(huma.Error409Conflict(err.Error()), header)
+	case errors.Is(err, jobs.ErrSignKeyOf) && callerOf(ctx).Chatbot != "": // the other webhook may be another chatbot's
+		return huma.Error409Conflict("it shares a sign key with another webhook, which forbids this: ask who runs leadrelay")
 	case errors.Is(err, jobs.ErrProvisioned), errors.Is(err, jobs.ErrNotRotated), errors.Is(err, jobs.ErrSignKeyOf):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, jobs.ErrNotFound):
