@@ -19,6 +19,12 @@ var (
 	sqlDropLease = sqlText(`delete from leases where token = $1`)
 	sqlExpired   = sqlText(`delete from leases where expires_at <= $1 returning token`)
 
+	// Whether a CRM has what was sending is not known, so a row of these may have to be told as gone.
+	sqlLockMaybeTried = sqlText(`
+		select webhook from row_versions where not tried and ` + underLeases + `
+		order by webhook, type, row_key for update`)
+	sqlMaybeTried = sqlText(`update row_versions set tried = $2 where not tried and ` + underLeases)
+
 	sqlPutBackOf = sqlText(`
 		update deliveries set state = 'pending', next_at = $1, lease = ''
 		where state = 'sending' and lease = any($2::text[])
@@ -28,6 +34,9 @@ var (
 		where state = 'sending' and not exists (select 1 from leases where leases.token = deliveries.lease)
 		returning webhook`)
 )
+
+const underLeases = `(webhook, type, row_key) in (
+	select webhook, type, row_key from deliveries where state = 'sending' and lease = any($1::text[]) and version <> '')`
 
 // TakeLease begins a lease.
 func (l *Ledger) TakeLease(ctx context.Context, owner string, ttl time.Duration) (string, error) {
@@ -57,7 +66,7 @@ func (l *Ledger) DropLease(ctx context.Context, lease string) error {
 		if _, err := t.exec(ctx, sqlDropLease, lease); err != nil {
 			return err
 		}
-		_, err := t.putBack(ctx, sqlPutBackOf, t.now, []string{lease})
+		_, err := t.endLeases(ctx, []string{lease})
 		return err
 	})
 }
@@ -82,15 +91,33 @@ func (l *Ledger) Reclaim(ctx context.Context) (int, error) {
 		if err != nil {
 			return err
 		}
+		if len(expired) > 0 {
+			if n, err = t.endLeases(ctx, expired); err != nil {
+				return err
+			}
+		}
 		if last := l.swept.Load(); last == nil || t.now.Sub(*last) >= sweep {
-			n, err = t.putBack(ctx, sqlPutBackLost, t.now)
+			var lost int
+			lost, err = t.putBack(ctx, sqlPutBackLost, t.now)
+			n += lost
 			l.swept.Store(&t.now)
-		} else if len(expired) > 0 {
-			n, err = t.putBack(ctx, sqlPutBackOf, t.now, expired)
 		}
 		return err
 	})
 	return n, err
+}
+
+// endLeases puts back what is sending under leases whose rows are removed.
+func (t *tx) endLeases(ctx context.Context, leases []string) (int, error) {
+	if !t.l.lite {
+		if err := t.each(ctx, sqlLockMaybeTried, []any{leases}, func(*sql.Rows) error { return nil }); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := t.exec(ctx, sqlMaybeTried, leases, true); err != nil {
+		return 0, err
+	}
+	return t.putBack(ctx, sqlPutBackOf, t.now, leases)
 }
 
 // hold locks the lease against being removed until the transaction ends, or says ErrLeaseLost. As for KeepLease, one

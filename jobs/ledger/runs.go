@@ -55,7 +55,7 @@ var (
 		group by 1, 2, 3, 4`)
 	sqlAdopt = sqlText(`
 		update deliveries set run = $4, next_at = case when next_at < $1 then next_at else $1 end,
-			spent_in_run = (1 = 0) where ` + adoptable)
+			spent_in_run = (1 = 0), carried = (attempts > 0) where ` + adoptable)
 
 	sqlLockRuns = sqlText(`select id from runs where id = any($1::text[]) order by id for update`)
 	sqlCount    = sqlText(`

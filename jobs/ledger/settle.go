@@ -28,7 +28,7 @@ var (
 			as e(delivery, held, new_state, new_reason, new_attempts, new_rounds, new_in_round, new_first, new_round,
 				new_next, new_error, new_settled, new_test, new_spent, new_began, new_took, new_status, new_word)
 		where id = e.delivery and lease = e.held and e.held <> ''
-		returning id, run, released`)
+		returning id, run, released, carried`)
 	sqlAttempts = sqlText(`
 		insert into attempts (delivery, number, began_at, took_us, status, error, word)
 		select e.delivery, e.number, e.began_at, e.took_us, e.status, e.error, e.word
@@ -78,7 +78,7 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 			sums.add(o, was.released)
 			switch {
 			case o.Delivery.State == jobs.Dead && o.Delivery.Reason == jobs.Superseded:
-				v.leave(was.run, o.Delivery.Rounds, false)
+				v.leave(was.run, was.carried, false)
 				if o.Newer != nil {
 					newer := *o.Newer
 					newer.Run = was.run
@@ -199,8 +199,8 @@ func nextAt(o *jobs.Outcome, now time.Time) time.Time {
 
 // stood is what the ledger alone knew of a delivery that was settled.
 type stood struct {
-	run      string
-	released bool
+	run               string
+	released, carried bool
 }
 
 func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) (map[uuid.UUID]stood, error) {
@@ -210,7 +210,7 @@ func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) (map[uuid.UUID
 	err := t.each(ctx, sqlSettle, b.args(), func(rows *sql.Rows) error {
 		var id uuid.UUID
 		var s stood
-		err := rows.Scan(&id, &s.run, &s.released)
+		err := rows.Scan(&id, &s.run, &s.released, &s.carried)
 		known[id] = s
 		return err
 	})

@@ -331,7 +331,7 @@ func TestNoColumnForContent(t *testing.T) {
 			query = `select name from pragma_table_info($1) order by 1`
 		}
 		for table, want := range map[string]string{
-			"deliveries": "action attempts began_at chatbot first_failed_at id in_round last_error lease next_at not_before " +
+			"deliveries": "action attempts began_at carried chatbot first_failed_at id in_round last_error lease next_at not_before " +
 				"reason released round_failed_at rounds row_key run seen_at settled_at spent_in_run state status test_answer took_us type version webhook word",
 			"attempts": "began_at delivery error number status took_us word",
 		} {

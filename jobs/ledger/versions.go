@@ -29,7 +29,7 @@ var (
 			as e(hook, kind, key, now_open, now_behind, now_acked, now_tried)
 		where webhook = e.hook and type = e.kind and row_key = e.key`)
 	sqlOpenVersions = sqlText(`
-		select id, state, version, action, run, rounds, spent_in_run, not_before from deliveries
+		select id, state, version, action, run, carried, spent_in_run, not_before from deliveries
 		where id = any($1::uuid[]) order by id for update`)
 	sqlKnown     = sqlText(`select id from deliveries where id = any($1::uuid[])`)
 	sqlSupersede = sqlText(`
@@ -67,8 +67,7 @@ type tracked struct {
 // A version is a delivery that may be open.
 type version struct {
 	id, state, version, action, run string
-	rounds                          int
-	spent                           bool
+	carried, spent                  bool // as its run counts it
 	notBefore                       time.Time
 }
 
@@ -158,7 +157,7 @@ func (v *heldRows) look(ctx context.Context, candidates []*jobs.Delivery) error 
 	if len(ids) > 0 {
 		err := v.t.each(ctx, sqlOpenVersions, []any{ids}, func(rows *sql.Rows) error {
 			var o version
-			err := rows.Scan(&o.id, &o.state, &o.version, &o.action, &o.run, &o.rounds, &o.spent, instant{&o.notBefore})
+			err := rows.Scan(&o.id, &o.state, &o.version, &o.action, &o.run, &o.carried, &o.spent, instant{&o.notBefore})
 			v.byID[o.id] = &o
 			return err
 		})
@@ -256,13 +255,13 @@ func latest(a, b time.Time) time.Time {
 func (v *heldRows) end(o *version, why jobs.Reason) {
 	o.state = string(jobs.Dead)
 	v.dead[why] = append(v.dead[why], o.id)
-	v.leave(o.run, o.rounds, o.spent)
+	v.leave(o.run, o.carried, o.spent)
 }
 
 // leave takes a delivery out of its run's counts.
-func (v *heldRows) leave(run string, rounds int, spent bool) {
+func (v *heldRows) leave(run string, carried, spent bool) {
 	c := v.runs.of(run)
-	if rounds > 0 {
+	if carried {
 		c.carried--
 	} else {
 		c.gathered--

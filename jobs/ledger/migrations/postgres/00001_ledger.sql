@@ -82,6 +82,7 @@ create table deliveries (
 	in_round        boolean not null default false,
 	test_answer     boolean not null default false,
 	spent_in_run    boolean not null default false, -- counted in its run's failed
+	carried         boolean not null default false, -- counted in its run's carried, not in gathered
 	released        boolean not null default false, -- was made due by another's acknowledgement once
 	state           text not null,
 	webhook         text not null,

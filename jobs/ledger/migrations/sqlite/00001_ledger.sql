@@ -84,6 +84,7 @@ create table deliveries (
 	in_round        integer not null default 0,
 	test_answer     integer not null default 0,
 	spent_in_run    integer not null default 0, -- counted in its run's failed
+	carried         integer not null default 0, -- counted in its run's carried, not in gathered
 	released        integer not null default 0, -- was made due by another's acknowledgement once
 	state           text not null,
 	webhook         text not null,
