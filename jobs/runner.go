@@ -229,7 +229,7 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 		d := &o.Delivery
 		switch {
 		case !held[i]:
-			kinds[notice{slog.LevelWarn, "outcomes came after the lease was lost; these records are sent again", "", ""}]++
+			kinds[notice{slog.LevelWarn, "outcomes came after their records were taken back; those still owed are sent again", "", ""}]++
 		case o.Attempt != nil && o.Attempt.Error != "":
 			kinds[notice{slog.LevelWarn, "not delivered", d.Webhook, o.Attempt.Error}]++
 		case d.State == Dead:

@@ -163,7 +163,7 @@ func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pen
 		}
 	}
 	if owed > 0 {
-		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a disabled webhook or another run. See leadrelay delivery list --state pending\n", countOf(owed, "record"))
+		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a held or disabled webhook, or another run. See leadrelay delivery list --state pending\n", countOf(owed, "record"))
 	}
 }
 
