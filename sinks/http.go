@@ -90,7 +90,7 @@ func New(o Options) (*HTTP, error) {
 	}
 	dialer := &net.Dialer{Timeout: h.timeout, KeepAlive: 15 * time.Second}
 	h.transport = &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            dialConn(dialer.DialContext),
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    h.timeout,
 		ForceAttemptHTTP2:      true,

@@ -67,6 +67,9 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 		refusal.RetryAfter = retryAfter(res, h.clock())
 		return jobs.Answer{}, refusal
 	}
+	if w := way.conn.Load(); w != nil && res.ProtoMajor == 1 && w.stray() {
+		return jobs.Answer{}, refused(ReasonStray, res.StatusCode, "") // nobody reads on: the connection is closed
+	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	body, refusal := readAnswer(limited, res, buf)
@@ -112,11 +115,18 @@ func drain(res *http.Response, cancel context.CancelFunc) {
 // progress is how far a request came, as its trace tells: errors of net/http have few types.
 type progress struct {
 	connected, answering, noTLS atomic.Bool
+	conn                        atomic.Pointer[conn]
 }
 
 func (p *progress) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { p.connected.Store(true) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			p.connected.Store(true)
+			if w := connOf(got.Conn); w != nil {
+				w.taken()
+				p.conn.Store(w)
+			}
+		},
 		GotFirstResponseByte: func() { p.answering.Store(true) },
 		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { p.noTLS.Store(err != nil) },
 	}

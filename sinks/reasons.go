@@ -46,6 +46,7 @@ const (
 	ReasonNoStatus     = "no_status"       // no member is named exactly status, or as the webhook's ack says
 	ReasonStatusType   = "status_not_text" // status is no string
 	ReasonAckMismatch  = "ack_mismatch"    // status is none of the accepted values
+	ReasonStray        = "stray_answer"    // it was on the connection before the request was
 	ReasonNotStored    = "not_stored"      // status says that a test request came: the CRM dropped the record
 )
 
@@ -91,6 +92,7 @@ var hints = map[string]string{
 	ReasonNoStatus:       "The answer has no member named status.",
 	ReasonStatusType:     "The answer's status is not a string.",
 	ReasonAckMismatch:    "The answer's status is none of the accepted values: answer {\"status\":\"success\"}, or set the webhook's ack.",
+	ReasonStray:          "An answer was there before the request was sent: the endpoint, or a proxy before it, answers requests twice.",
 	ReasonNotStored:      "The CRM took the record for a test and stored nothing: publish the workflow that its webhook starts.",
 }
 

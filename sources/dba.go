@@ -176,7 +176,8 @@ func changeIndexes(engine string, c *Config) string {
 	if engine == "sqlite" {
 		eng = &sqlite{}
 	}
-	var found, when []string
+	var found []string
+	var when [][]string
 	for _, deleted := range []string{truth, "timestamptz"} {
 		for _, notNull := range []bool{true, false} {
 			sh := &shape{folds: engine == "sqlite", types: map[string]string{}, notNull: map[string]bool{}}
@@ -198,9 +199,6 @@ func changeIndexes(engine string, c *Config) string {
 				continue // no such table can be read
 			}
 			line := indexSQL(engine, c, at)
-			if slices.Contains(found, line) {
-				continue
-			}
 			var where []string
 			if notNull {
 				where = append(where, comment(c.Updated)+" is NOT NULL")
@@ -208,7 +206,11 @@ func changeIndexes(engine string, c *Config) string {
 			if c.Deleted != "" && deleted == truth {
 				where = append(where, comment(c.Deleted)+" is a truth value")
 			}
-			found, when = append(found, line), append(when, strings.Join(where, " and "))
+			if i := slices.Index(found, line); i >= 0 { // it serves whatever the two conditions differ in
+				when[i] = shared(when[i], where)
+				continue
+			}
+			found, when = append(found, line), append(when, where)
 		}
 	}
 	if len(found) == 1 {
@@ -217,14 +219,18 @@ func changeIndexes(engine string, c *Config) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "-- Stream %s needs one of these; leadrelay check says which.\n", comment(c.Type))
 	for i := range found {
-		if when[i] == "" {
-			when[i] = "Else"
-		} else {
-			when[i] = "Where " + when[i]
+		where := "Else"
+		if len(when[i]) > 0 {
+			where = "Where " + strings.Join(when[i], " and ")
 		}
-		fmt.Fprintf(&b, "-- %s:\n-- %s\n", when[i], found[i])
+		fmt.Fprintf(&b, "-- %s:\n-- %s\n", where, found[i])
 	}
 	return b.String()
+}
+
+// shared are the conditions that both have.
+func shared(a, b []string) []string {
+	return slices.DeleteFunc(a, func(condition string) bool { return !slices.Contains(b, condition) })
 }
 
 // indexSQL is the index that serves a cursor, in one line; the zero instant: cursor gaps.

@@ -148,6 +148,24 @@ func TestSQLForTheDBAOnSQLite(t *testing.T) {
 	}
 }
 
+// Where an index serves a table with a condition and one without it, the condition is none of its own.
+func TestIndexesOfChangesSayWhere(t *testing.T) {
+	t.Parallel()
+	stream := Config{Type: "Lead", Table: "leads", ID: "id", Chatbot: "chatbot_id", Created: "created_at", Updated: "updated_at", Deleted: "deleted_at"}
+	want := `-- Run it as the tables' owner and outside a transaction: concurrently lets the application write meanwhile.
+-- Stream Lead needs one of these; leadrelay check says which.
+-- Where updated_at is NOT NULL and deleted_at is a truth value:
+-- create index concurrently if not exists "leadrelay_leads_updated" on "leads" ("updated_at", "id");
+-- Where deleted_at is a truth value:
+-- create index concurrently if not exists "leadrelay_leads_changed" on "leads" ((greatest("updated_at", "created_at")), "id");
+-- Else:
+-- create index concurrently if not exists "leadrelay_leads_changed" on "leads" ((greatest("updated_at", "created_at", "deleted_at")), "id");
+`
+	if diff := cmp.Diff(want, IndexesSQL("postgres", []Config{stream})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	type test struct {

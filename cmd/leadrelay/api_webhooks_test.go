@@ -40,7 +40,7 @@ func TestAPIWebhooks(t *testing.T) {
 			delete(shown, "entered_at")
 			want := map[string]any{
 				"id": id, "chatbot": "c", "url": "http://127.0.0.1:1/first/…", "types": []any{"Lead"}, "dialect": "smarterbot",
-				"schedule": "@daily", "timezone": "UTC", "immediate": false, "retry_at": []any{"1m0s", "3m0s"},
+				"schedule": "@daily", "timezone": "UTC", "immediate": false, "retry_at": []any{"1m", "3m"},
 				"ack": []any{"success", "Success: test request received"}, "from": "now", "description": "", "provisioned": false,
 				"state": "active", "state_reason": "", "old_key_until": nil,
 			}
@@ -64,7 +64,7 @@ func TestAPIWebhooks(t *testing.T) {
 				t.Errorf("after the patch (-want +got):\n%s", diff)
 			}
 			got = c.want(200, "PATCH", hooks+"/"+id, `{"retry_at": null, "description": null, "schedule": null, "headers": null, "types": null}`, "Content-Type", "application/merge-patch+json")
-			if diff := cmp.Diff([]any{[]any{"1m0s", "3m0s"}, "", "@daily", nil, []any{"c", "d"}, []any{}},
+			if diff := cmp.Diff([]any{[]any{"1m", "3m"}, "", "@daily", nil, []any{"c", "d"}, []any{}},
 				[]any{got["retry_at"], got["description"], got["schedule"], got["headers"], got["chatbot"], got["types"]}); diff != "" {
 				t.Errorf("after the patch to the defaults (-want +got):\n%s", diff)
 			}

@@ -97,9 +97,9 @@ func (a *app) backfill(ctx context.Context, webhook string, since, before time.T
 	case rows == 0:
 		_, err = fmt.Fprintf(a.stdout, "no row is older than webhook %s%s\n", webhook, within)
 	case dryRun:
-		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s%s\n", rows, webhook, within)
+		_, err = fmt.Fprintf(a.stdout, "%s %s older than webhook %s%s\n", countOf(rows, "row"), are(rows), webhook, within)
 	default:
-		_, err = fmt.Fprintf(a.stdout, "%d rows are older than webhook %s%s; its next run sends those it has not had: leadrelay run-now --webhook %[2]s\n", rows, webhook, within)
+		_, err = fmt.Fprintf(a.stdout, "%s %s older than webhook %s%s; its next run sends what it has not had: leadrelay run-now --webhook %[3]s\n", countOf(rows, "row"), are(rows), webhook, within)
 	}
 	return err
 }

@@ -176,6 +176,9 @@ func (c *checkup) source(ctx context.Context) {
 		if err == nil {
 			c.wakes(ctx, stream)
 		}
+		if s.Deleted != "" {
+			c.deletions(s.Type, sink)
+		}
 	}
 }
 
@@ -203,8 +206,10 @@ func (c *checkup) webhookSource(ctx context.Context, db *sources.Database) {
 	switch {
 	case len(rows) == 0:
 		c.say(sources.LevelWarn, "webhook_source: the query gives no rows")
+	case len(right) < len(rows):
+		c.say(sources.LevelError, "webhook_source: %d of %s give no webhook", len(rows)-len(right), countOf(len(rows), "row"))
 	default:
-		c.say("ok", "webhook_source: %s, %d of them wrong", countOf(len(rows), "row"), len(rows)-len(right))
+		c.say("ok", "webhook_source: %s", countOf(len(rows), "row"))
 	}
 }
 
@@ -276,6 +281,20 @@ func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.
 		c.say(sources.LevelWarn, "stream %s: none of its latest %d rows is of a chatbot that a webhook names", stream.Type(), len(records))
 	default:
 		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), rows, len(records))
+	}
+}
+
+// deletions looks whether the webhooks of a stream that knows of deletions are told of them.
+func (c *checkup) deletions(typ string, sink *sinks.HTTP) {
+	untold := map[string]bool{}
+	for i := range c.webhooks {
+		w := &c.webhooks[i]
+		if _, told := sink.Event(w.Dialect, typ, jobs.ActionRemove); !told && w.WantsType(typ) {
+			untold[w.Dialect] = true
+		}
+	}
+	for _, dialect := range sortedKeys(untold) {
+		c.say(sources.LevelWarn, "stream %s: deleted: dialect %s has no word for a row that is gone, so its webhooks are not told", typ, dialect)
 	}
 }
 

@@ -188,6 +188,14 @@ func countOf(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
+// are is the verb after countOf.
+func are(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
 // terminal reports whether w is a terminal, and colours are wanted there.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

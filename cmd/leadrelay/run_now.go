@@ -142,7 +142,7 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 		return
 	}
 	for _, c := range counts {
-		fmt.Fprintf(a.hintWriter(), "Nothing to send: %d rows for webhook %s are older than the webhook. To send them: leadrelay backfill --webhook %[2]s\n", c.rows, c.webhook)
+		fmt.Fprintf(a.hintWriter(), "Nothing to send: %s for webhook %s %s older than the webhook. To send older rows: leadrelay backfill --webhook %[2]s\n", countOf(c.rows, "row"), c.webhook, are(c.rows))
 	}
 }
 

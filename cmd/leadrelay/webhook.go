@@ -18,7 +18,7 @@ import (
 )
 
 func newWebhookCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "webhook", Short: "Show webhooks and their sign keys"}
+	cmd := &cobra.Command{Use: "webhook", Short: "Enter, change, test and show webhooks and their sign keys"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "Print the webhooks",

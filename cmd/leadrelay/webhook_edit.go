@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -88,12 +89,15 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set ID",
 		Short: "Change a webhook that is not in the configuration file; only what is named changes",
-		Args:  cobra.ExactArgs(1),
+		Long: `Change a webhook that is not in the configuration file. Only what is named changes; a flag given as '' is the default
+again: --type '' all types, --header '' no headers.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			doc, err := w.document(cmd.Flags().Changed, a.stdin)
 			if err != nil {
 				return err
 			}
+			takeDefaults(doc)
 			if len(doc) == 0 {
 				return usageErrorf("webhook set: name what to change; see leadrelay webhook set --help")
 			}
@@ -102,6 +106,17 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 	}
 	w.register(cmd.Flags(), false)
 	return cmd
+}
+
+// takeDefaults makes the null of a merge patch of each flag that was given as ”. What has no default stays, and is
+// refused as it would be in a configuration.
+func takeDefaults(doc map[string]any) {
+	for key, value := range doc {
+		texts, several := value.([]string)
+		if value == "" && key != "chatbot" && key != "url" || several && slices.Equal(texts, []string{""}) {
+			doc[key] = nil
+		}
+	}
 }
 
 // editWebhook runs one change and prints the webhook as it is then.
@@ -162,7 +177,7 @@ func newWebhookRemoveCommand(a *app) *cobra.Command {
 }
 
 func newWebhookRotateCommand(a *app) *cobra.Command {
-	var overlap time.Duration
+	var overlapText string
 	var now, finish bool
 	cmd := &cobra.Command{
 		Use:   "rotate-key ID",
@@ -171,8 +186,9 @@ func newWebhookRotateCommand(a *app) *cobra.Command {
 so that the CRM may change over at any moment. --now: without overlap, for a key that leaked. --finish: end the overlap now.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if overlap <= 0 {
-				return usageErrorf("--overlap %v: write 1h, 24h…, or --now", overlap)
+			overlap, ok := config.ParseDuration(overlapText)
+			if !ok || overlap <= 0 {
+				return usageErrorf("--overlap %q: write 1h, 24h, 7d…, or --now", overlapText)
 			}
 			c, err := a.loadConfig("ledger", "secrets_key_file")
 			if err != nil {
@@ -195,7 +211,7 @@ so that the CRM may change over at any moment. --now: without overlap, for a key
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old key signs too")
+	f.StringVar(&overlapText, "overlap", "24h", "how `LONG` the old key signs too")
 	f.BoolVar(&now, "now", false, "the old key stops at once")
 	f.BoolVar(&finish, "finish", false, "make no key; the old one stops now")
 	cmd.MarkFlagsMutuallyExclusive("overlap", "now", "finish")

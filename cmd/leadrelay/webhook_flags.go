@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -64,6 +65,8 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 		switch w.immediate {
 		case "true", "false":
 			doc["immediate"] = w.immediate == "true"
+		case "":
+			doc["immediate"] = ""
 		default:
 			return nil, usageErrorf("--immediate %q: write true or false", w.immediate)
 		}
@@ -118,6 +121,9 @@ func readSecret(flag, where string, stdin io.Reader) (string, error) {
 
 func readHeaders(given []string) (map[string]string, error) {
 	headers := map[string]string{}
+	if slices.Equal(given, []string{""}) {
+		return headers, nil
+	}
 	for _, text := range given {
 		lines := []string{text}
 		if file, named := strings.CutPrefix(text, "@"); named {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -178,9 +179,9 @@ func (r *Rotation) how() (jobs.Rotation, error) {
 	case r.Overlap == "":
 		return jobs.Rotation{Overlap: day}, nil
 	}
-	overlap, err := time.ParseDuration(r.Overlap)
-	if err != nil || overlap <= 0 || overlap > longestOverlap {
-		return jobs.Rotation{}, unfit("body", Mistake{"overlap", "is no time between 1s and a year; write 1h, 24h…, or now: true"})
+	overlap, ok := config.ParseDuration(r.Overlap)
+	if !ok || overlap <= 0 || overlap > longestOverlap {
+		return jobs.Rotation{}, unfit("body", Mistake{"overlap", "is no time between 1s and a year; write 1h, 24h, 7d…, or now: true"})
 	}
 	return jobs.Rotation{Overlap: overlap}, nil
 }

@@ -357,12 +357,12 @@ func TestDurations(t *testing.T) {
 		"0": 0, "0s": 0, "90s": 90 * time.Second, "7d": 7 * day, "1d12h": 36 * time.Hour, "1d0s": day, "1.5h": 90 * time.Minute,
 		"2h45m": 165 * time.Minute, "250ms": 250 * time.Millisecond,
 	} {
-		if got, ok := parseDuration(text); !ok || got != want {
+		if got, ok := ParseDuration(text); !ok || got != want {
 			t.Errorf("%s is %v, %v; want %v", text, got, ok, want)
 		}
 	}
 	for _, text := range []string{"", "d", "1", "soon", "-1s", "+1s", "1d-1h", "1d+1h", "1h1d", "1.5d", "d1h", "106752d", "106751d24h", "9999999999999d", "1dd", "7 d", "1w"} {
-		if got, ok := parseDuration(text); ok {
+		if got, ok := ParseDuration(text); ok {
 			t.Errorf("%q is %v, want none", text, got)
 		}
 	}

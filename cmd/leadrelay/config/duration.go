@@ -9,8 +9,8 @@ import (
 
 const day = 24 * time.Hour
 
-// parseDuration reads what time.ParseDuration reads, with days before it: 7d, 1d12h. A day has 24 hours.
-func parseDuration(s string) (time.Duration, bool) {
+// ParseDuration reads what time.ParseDuration reads, with days before it: 7d, 1d12h. A day has 24 hours.
+func ParseDuration(s string) (time.Duration, bool) {
 	var days time.Duration
 	if number, rest, ok := strings.Cut(s, "d"); ok {
 		n, err := strconv.ParseUint(number, 10, 32)
@@ -32,8 +32,8 @@ func parseDuration(s string) (time.Duration, bool) {
 	return days + d, true
 }
 
-// spell writes a duration as a person would in the file.
-func spell(d time.Duration) string {
+// SpellDuration writes a duration as a person would in the file: 90s, 1d12h.
+func SpellDuration(d time.Duration) string {
 	if d == 0 {
 		return "0s"
 	}

@@ -178,16 +178,16 @@ func (v value) span(least, most time.Duration) (time.Duration, bool) {
 	if !ok {
 		return 0, false
 	}
-	d, ok := parseDuration(s)
+	d, ok := ParseDuration(s)
 	switch {
 	case !ok && digits.MatchString(s):
 		v.fail("%s has no unit; write %s", v.show(), examples)
 	case !ok:
 		v.fail("%s is no duration; write %s", v.show(), examples)
 	case d < least:
-		v.fail("%s is too short; write %s or more", v.show(), spell(least))
+		v.fail("%s is too short; write %s or more", v.show(), SpellDuration(least))
 	case d > most:
-		v.fail("%s is too long; write %s or less", v.show(), spell(most))
+		v.fail("%s is too long; write %s or less", v.show(), SpellDuration(most))
 	default:
 		return d, true
 	}

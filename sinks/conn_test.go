@@ -1,0 +1,88 @@
+package sinks
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// answerTwice serves a listener: requests whose body says good are acknowledged twice in one go, the others refused.
+func answerTwice(listener net.Listener) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+	const good = head + "20\r\n\r\n{\"status\":\"success\"}"
+	const bad = head + "17\r\n\r\n{\"status\":\"bad!\"}"
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			in := bufio.NewReader(c)
+			for {
+				r, err := http.ReadRequest(in)
+				if err != nil {
+					return
+				}
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				answer := bad
+				if strings.Contains(string(body), "good") {
+					answer = good + good
+				}
+				if _, err := io.WriteString(c, answer); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// TestAnsweredTwice: an answer that was left on a connection acknowledges no other record.
+func TestAnsweredTwice(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go answerTwice(listener)
+	h := newSink(t, local())
+	w := webhook("http://" + listener.Addr().String())
+	var wrongly, rightly atomic.Int64
+	var work sync.WaitGroup
+	for range 8 {
+		work.Go(func() {
+			for i := range 600 {
+				body := `{"a":"good"}`
+				if i%2 == 1 {
+					body = `{"a":"evil"}`
+				}
+				_, err := h.Push(t.Context(), jobs.Request{Webhook: w, ID: uuid.New(), Body: []byte(body), Attempt: 1})
+				switch {
+				case err == nil && i%2 == 1:
+					wrongly.Add(1)
+				case err == nil:
+					rightly.Add(1)
+				}
+			}
+		})
+	}
+	work.Wait()
+	if n := wrongly.Load(); n > 0 {
+		t.Errorf("%d refused records count as delivered", n)
+	}
+	if rightly.Load() < 1000 {
+		t.Errorf("only %d of 2400 records that were acknowledged count", rightly.Load())
+	}
+}
