@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/sources"
 )
 
@@ -25,8 +26,12 @@ others. A superuser runs it; a new role has no password until it is given one:
   leadrelay sql grants | psql chatbots
   psql chatbots -c '\password leadrelay_reader'`,
 		RunE: func(*cobra.Command, []string) error {
-			return a.printSQL(func(engine string, streams []sources.Config) string {
-				return sources.GrantsSQL(engine, streams, role)
+			return a.printSQL(func(engine string, c *config.Resolved, streams []sources.Config) string {
+				text := sources.GrantsSQL(engine, streams, role)
+				if c.Rows != nil && engine == "postgres" {
+					text += "-- webhook_source reads a query: grant usage on the schemas and select on the tables that it names.\n"
+				}
+				return text
 			})
 		},
 	}
@@ -36,18 +41,25 @@ others. A superuser runs it; a new role has no password until it is given one:
 		&cobra.Command{
 			Use:   "trigger",
 			Short: "A trigger that wakes immediate mode",
-			RunE:  func(*cobra.Command, []string) error { return a.printSQL(sources.TriggerSQL) },
+			RunE:  func(*cobra.Command, []string) error { return a.printSQL(ofStreams(sources.TriggerSQL)) },
 		},
 		&cobra.Command{
 			Use:   "indexes",
 			Short: "The indexes that scans use",
-			RunE:  func(*cobra.Command, []string) error { return a.printSQL(sources.IndexesSQL) },
+			RunE:  func(*cobra.Command, []string) error { return a.printSQL(ofStreams(sources.IndexesSQL)) },
 		},
 	)
 	return cmd
 }
 
-func (a *app) printSQL(make func(engine string, streams []sources.Config) string) error {
+// sqlText makes SQL for a configuration and its streams.
+type sqlText func(engine string, c *config.Resolved, streams []sources.Config) string
+
+func ofStreams(text func(engine string, streams []sources.Config) string) sqlText {
+	return func(engine string, _ *config.Resolved, streams []sources.Config) string { return text(engine, streams) }
+}
+
+func (a *app) printSQL(make sqlText) error {
 	c, err := a.loadConfig("streams")
 	if err != nil {
 		return err
@@ -60,7 +72,7 @@ func (a *app) printSQL(make func(engine string, streams []sources.Config) string
 	for _, s := range c.Streams {
 		streams = append(streams, streamConfig(s))
 	}
-	text := make(engine, streams)
+	text := make(engine, c, streams)
 	if a.json {
 		return a.printJSON(map[string]string{"sql": text})
 	}

@@ -84,11 +84,7 @@ func (a *app) webhookList(ctx context.Context) error {
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WEBHOOK\tCHATBOT\tURL\tDIALECT\tTYPES\tSCHEDULE\tIMMEDIATE\tSTATE")
 	for _, w := range items {
-		types := "all"
-		if len(w.Types) > 0 {
-			types = fmt.Sprint(w.Types)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(oneOrList(w.Chatbot)), w.URL, w.Dialect, types, w.Schedule, w.Timezone, w.Immediate, w.State)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(oneOrList(w.Chatbot)), w.URL, w.Dialect, listed(w.Types, "all"), w.Schedule, w.Timezone, w.Immediate, w.State)
 	}
 	return t.Flush()
 }
@@ -113,7 +109,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	line := func(name string, value any) { fmt.Fprintf(t, "%s:\t%v\n", name, value) }
 	line("id", d.ID)
-	line("chatbot", oneOrList(d.Chatbot))
+	line("chatbot", chatbots(d.Chatbot))
 	line("url", d.URL)
 	if reveal {
 		line("sign_key", d.SignKey)
@@ -172,6 +168,14 @@ func listed(list []string, empty string) string {
 		words[i] = scalar(word)
 	}
 	return "[" + strings.Join(words, ", ") + "]"
+}
+
+// chatbots are one text, or a list as the configuration writes it.
+func chatbots(list []string) string {
+	if len(list) == 1 {
+		return list[0]
+	}
+	return listed(list, "")
 }
 
 // scalar quotes a text that YAML would not take for itself within a list.
