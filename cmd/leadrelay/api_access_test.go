@@ -56,6 +56,9 @@ func TestAPIWithoutTokens(t *testing.T) {
 			c.want(403, "GET", path, "", header[0], header[1])
 		}
 	}
+	for _, path := range []string{"/openapi.json", "/api/v1/webhooks", "/api/v1/deliveries"} { // a chatbot's caller would see all
+		c.want(403, "GET", path, "", "Authorization", "Bearer leadrelay_0123456789abcdef")
+	}
 }
 
 // TestAPITokens: who has no token that is known gets nothing; one that may only read changes nothing and sees no secret;

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -114,6 +116,23 @@ func cutMiddle(text string, limit int) string {
 	}
 	end := (limit - 1) / 2
 	return string(runes[:limit-1-end]) + "…" + string(runes[len(runes)-end:])
+}
+
+// shown is a text that others wrote, in one line and without what a terminal would obey: a customer may describe a
+// webhook over the API.
+func shown(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r == '\n', r == '\r', r == '\t':
+			b.WriteByte(' ')
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		}
+	}
+	return b.String()
 }
 
 // joined words a list of names.

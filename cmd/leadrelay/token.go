@@ -118,7 +118,7 @@ func (a *app) tokenList(ctx context.Context) error {
 			if token.Read {
 				may = "read"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", token.ID, token.Chatbot, may, token.CreatedAt.Format(time.RFC3339), dash(token.Description))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", token.ID, shown(token.Chatbot), may, token.CreatedAt.Format(time.RFC3339), dash(shown(token.Description)))
 		}
 		return t.Flush()
 	})

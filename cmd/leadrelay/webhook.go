@@ -129,7 +129,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 		line("header "+name, d.Headers[name])
 	}
 	line("from", d.From)
-	line("description", dash(d.Description))
+	line("description", dash(shown(d.Description)))
 	if d.StateReason != "" {
 		d.State += " (" + d.StateReason + ")"
 	}

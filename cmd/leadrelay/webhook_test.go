@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -76,5 +77,31 @@ func TestEventsOfAWebhook(t *testing.T) {
 	}
 	if err := applyTo(&w, &c, map[string]any{"dialect": "smartlook", "types": []string{"response"}}); err != nil || w.Events != nil || w.Dialect != "smartlook" {
 		t.Errorf("another dialect and types: %v, %s, events %v", err, w.Dialect, w.Events)
+	}
+}
+
+// TestShown: what customers write over the API steers no terminal and adds no line.
+func TestShown(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"words", "leads of the bäckerei – 花", "leads of the bäckerei – 花"},
+		{"lines", "a\r\nstate:\tdisabled", "a  state: disabled"},
+		{"colours", "\x1b[31mred\x1b]0;title\a", `\u{1b}[31mred\u{1b}]0;title\u{7}`},
+		{"eight-bit controls", "\u009b31m", `\u{9b}31m`},
+		{"direction", "\u202eevil", `\u{202e}evil`},
+		{"no text", "\xff", "\ufffd"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, shown(test.text)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			var out bytes.Buffer
+			a := &app{stdout: &out}
+			if err := a.printWebhook(&jobs.Webhook{ID: "acme", Description: test.text}, false); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.String(), "description:  "+test.want+"\n") {
+				t.Errorf("shown is\n%q", out.String())
+			}
+		})
 	}
 }

@@ -117,13 +117,14 @@ func (l *Ledger) arg(v any) any {
 	case list:
 		return v.String()
 	case []string:
-		if v == nil {
-			v = []string{} // none, not null
+		cleaned := make([]string, len(v)) // of none, not null
+		for i, text := range v {
+			cleaned[i] = clean(text)
 		}
 		if l.lite {
-			return list{&v}.String()
+			return list{&cleaned}.String()
 		}
-		return pq.Array(v)
+		return pq.Array(cleaned)
 	}
 	return v
 }

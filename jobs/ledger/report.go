@@ -187,7 +187,8 @@ func parseAfter(after string) (time.Time, uuid.UUID, error) {
 	var us int64
 	var id string
 	if _, err := fmt.Sscanf(strings.Replace(after, ".", " ", 1), "%d %s", &us, &id); err == nil {
-		if u, err := uuid.Parse(id); err == nil {
+		// PostgreSQL knows no time before the year -4713, and one like that is none that Deliveries gave.
+		if u, err := uuid.Parse(id); err == nil && us >= 0 {
 			return time.UnixMicro(us).UTC(), u, nil
 		}
 	}

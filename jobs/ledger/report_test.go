@@ -76,6 +76,8 @@ func TestDeliveries(t *testing.T) {
 			{"all", Filter{}, all},
 			{"webhooks", Filter{Webhooks: []string{"acme", "none"}}, pick(func(i int) bool { return i%2 == 0 })},
 			{"no webhooks", Filter{Webhooks: []string{}}, nil},
+			{"webhooks of no text", Filter{Webhooks: []string{"\x00", "\xff"}}, nil},
+			{"chatbot of no text", Filter{Chatbot: "\x00\xff"}, nil},
 			{"chatbot", Filter{Chatbot: "bot2"}, pick(func(i int) bool { return i%4 > 1 })},
 			{"type", Filter{Type: "Appointment"}, all[16:]},
 			{"pending", Filter{State: jobs.Pending}, pick(func(i int) bool { return i != 3 && i != 4 })},
@@ -113,10 +115,13 @@ func TestDeliveries(t *testing.T) {
 				}
 			}
 		}
-		for _, f := range []Filter{{State: "done"}, {After: "x"}, {After: "1.x"}, {After: "x.5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a"}} {
+		for _, f := range []Filter{{State: "done"}, {After: "x"}, {After: "1.x"}, {After: "x.5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a"}, {After: "-9223372036854775808.5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a"}} {
 			if _, _, err := s.Deliveries(ctx, f); err == nil || f.After != "" && !errors.Is(err, jobs.ErrNotFound) {
 				t.Errorf("%+v: %v", f, err)
 			}
+		}
+		if _, _, err := s.Deliveries(ctx, Filter{After: "9223372036854775807.5b0c1f8e-7d0a-4f5e-9d51-6f6c6561647a"}); err != nil {
+			t.Errorf("after the last of times: %v", err)
 		}
 	})
 }

@@ -409,6 +409,21 @@ func TestRunOfWebhookThatStops(t *testing.T) {
 	})
 }
 
+// A chatbot comes from whoever asks for a run, and may be no text: nobody's records are of it then.
+func TestRunOfNoText(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		s.enter(lease, s.record("acme", jobs.Pending))
+		run, _, err := s.StartRun(context.Background(), jobs.RunStart{
+			Kind: jobs.Manual, Lease: lease, Webhooks: []string{"acme"}, Chatbots: []string{"\x00", "\xff"},
+		})
+		if err != nil || run.Carried+run.Gathered != 0 {
+			t.Errorf("%+v, %v", run, err)
+		}
+	})
+}
+
 func TestRunNotFound(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		if _, err := s.Run(context.Background(), "none"); !errors.Is(err, jobs.ErrNotFound) {

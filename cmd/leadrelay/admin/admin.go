@@ -42,10 +42,11 @@ func Listen(addr string, log *slog.Logger) (*Listener, error) {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
 	l.addr = socket.Addr()
+	socket = &bounded{Listener: socket, room: make(chan struct{}, maxConnections), ended: make(chan struct{})}
 	l.server = &http.Server{
 		Handler:           l,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * patience,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		IdleTimeout: 15 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	go func() {

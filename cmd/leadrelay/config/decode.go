@@ -132,6 +132,15 @@ type entry struct {
 	value
 }
 
+// twice reports a key that was given before in a line, or in no line where it stands in no file.
+func (v value) twice(line int, why string) {
+	if line == 0 {
+		v.fail("is given twice%s", why)
+		return
+	}
+	v.fail("is given twice; the first is in line %d%s", line, why)
+}
+
 // entries gives a mapping's keys in the file's order, doubled ones reported and left out.
 func (v value) entries(wanted string) (all []entry, ok bool) {
 	if v.n.kind != mapping {
@@ -147,7 +156,7 @@ func (v value) entries(wanted string) (all []entry, ok bool) {
 		}
 		key := value{d: v.d, path: path, root: root, n: p.key, line: p.key.line, col: p.key.col}
 		if line, twice := first[p.key.text]; twice {
-			key.fail("is given twice; the first is in line %d", line)
+			key.twice(line, "")
 			continue
 		}
 		first[p.key.text] = p.key.line

@@ -241,7 +241,7 @@ func (v value) wordMap(wanted, each string, caseless bool) map[string]string {
 	for _, e := range all {
 		if folded := strings.ToLower(e.name); caseless {
 			if line, twice := first[folded]; twice {
-				e.key.fail("is given twice; the first is in line %d (case makes no difference)", line)
+				e.key.twice(line, " (case makes no difference)")
 			}
 			first[folded] = e.key.line
 		}

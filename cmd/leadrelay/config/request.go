@@ -161,7 +161,7 @@ func (v value) headers() map[string]jobs.Secret {
 		case reserved[name] || strings.HasPrefix(name, "X-Webhook-"):
 			e.key.fail("is set by leadrelay itself and cannot be given")
 		case twice:
-			e.key.fail("is given twice; the first is in line %d (case makes no difference)", line)
+			e.key.twice(line, " (case makes no difference)")
 		}
 		first[name] = e.key.line
 		s, settled := e.text("a header's value")
