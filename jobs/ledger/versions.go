@@ -75,11 +75,6 @@ func (v *version) isOpen() bool {
 	return v != nil && (v.state == string(jobs.Pending) || v.state == string(jobs.Sending))
 }
 
-// of reports whether it is of the same version as key.
-func (v *version) of(key *jobs.Key) bool {
-	return v.version == key.Version && (v.action == jobs.ActionRemove) == (key.Action == jobs.ActionRemove)
-}
-
 // heldRows are the rows that a transaction holds, and what becomes of them.
 type heldRows struct {
 	t       *tx
@@ -288,7 +283,7 @@ func (v *heldRows) settled(o *jobs.Outcome) (withdrawn bool) {
 	}
 	r.open = ""
 	behind := v.byID[r.behind]
-	if behind.isOpen() && (o.Newer == nil || behind.of(&o.Newer.Key)) {
+	if behind.isOpen() { // whatever o.Newer is: it may have been read before what waits, which is read again when it goes
 		v.next(r, behind, d)
 		return false
 	}
@@ -296,16 +291,7 @@ func (v *heldRows) settled(o *jobs.Outcome) (withdrawn bool) {
 		return false
 	}
 	_, entered := v.enter(*o.Newer)
-	withdrawn = !entered && o.Newer.Action == jobs.ActionRemove
-	if behind.isOpen() { // it is not entered, and what waited is no longer what the row is
-		why := jobs.Superseded
-		if withdrawn {
-			why = jobs.Withdrawn
-		}
-		v.end(behind, why)
-		r.behind = ""
-	}
-	return withdrawn
+	return !entered && o.Newer.Action == jobs.ActionRemove
 }
 
 // next lets a version go that waited for d.

@@ -178,6 +178,14 @@ func TestVersions(t *testing.T) {
 			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
 			s.see(versionSeen("a", "1", "v3", create))
 		}, map[string]string{"v1 create": "delivered", "v2 remove": "delivered", "v3 create": "pending"}},
+		"what waits outlives an older version that was read before it": {func(s *stage, lease string) {
+			s.see(versionSeen("a", "1", "v1", create))
+			d := s.claimOne(lease)
+			read := versionSeen("a", "1", "v2", create)
+			s.see(versionSeen("a", "1", "v2", create))
+			s.see(versionSeen("a", "1", "v3", create))
+			s.settleAs(d, "", &read)
+		}, map[string]string{"v1 create": "superseded", "v2 update": "superseded", "v3 create": "pending"}},
 		"a removal of what was never sent is nobody's": {func(s *stage, lease string) {
 			if s.see(versionSeen("a", "1", "v1", remove))[0] {
 				s.t.Error("it was entered")
