@@ -108,6 +108,9 @@ func (c *checkup) admin() {
 
 // ledger looks whether the ledger can be opened; it makes none.
 func (c *checkup) ledger(ctx context.Context) {
+	if info, err := os.Stat(c.config.SecretsKeyFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+		c.say(sources.LevelWarn, "secrets_key_file: every user of this machine may use %s (mode %#o); run: chmod o= %[1]s", c.config.SecretsKeyFile, info.Mode().Perm())
+	}
 	l, err := c.app.openLedger(ctx, c.config)
 	switch {
 	case errors.Is(err, ledger.ErrNoLedger):
