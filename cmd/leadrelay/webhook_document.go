@@ -6,7 +6,6 @@ import (
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 // webhookOf reads a document of one webhook as the configuration c would hold it.
@@ -16,29 +15,10 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	for _, m := range found {
 		mistakes = append(mistakes, admin.Mistake{Key: m.Path, Text: m.Text})
 	}
-	if mistakes == nil {
-		mistakes = mistakesOf(c, w)
-	}
 	if mistakes != nil {
 		return jobs.Webhook{}, mistakes
 	}
 	return w, nil
-}
-
-// mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.
-func mistakesOf(c *config.Resolved, w jobs.Webhook) (mistakes admin.Mistakes) {
-	if _, err := sinks.ParseURL(w.URL, c.HTTP.AllowHTTP); err != nil {
-		mistakes = append(mistakes, admin.Mistake{Key: "url", Text: err.Error()})
-	}
-	if w.SignKey != "" { // one that is left out is made
-		if err := c.Dialects.CheckKey(w.Dialect, w.SignKey); err != nil {
-			mistakes = append(mistakes, admin.Mistake{Key: "sign_key", Text: err.Error()})
-		}
-	}
-	if err := c.Dialects.CheckHeaders(w.Dialect, w.Headers); err != nil {
-		mistakes = append(mistakes, admin.Mistake{Key: "headers", Text: err.Error()})
-	}
-	return mistakes
 }
 
 // applyTo changes what a document names; nil is the default. With another dialect, retries and accepted answers that

@@ -42,11 +42,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		return resolved, nil
 	}
 	var mistakes []error
-	for i, w := range resolved.Webhooks {
-		for _, m := range mistakesOf(resolved, w) {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
-		}
-	}
 	wrong := checkSharedKeys(resolved.Dialects, resolved.Webhooks)
 	for _, i := range slices.Sorted(maps.Keys(wrong)) {
 		mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key_of: %w", path, i, wrong[i]))

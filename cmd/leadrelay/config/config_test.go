@@ -132,7 +132,7 @@ webhooks:
     sign_key: 'it''s'
     types: &types
       - Lead
-    dialect: standard-webhooks
+    dialect: smartsurvey
     schedule: "@every 1h"
     timezone: America/New_York
     immediate: false
@@ -175,7 +175,7 @@ retention: 1d
 			{
 				ID: "acme_1-x", Chatbots: []string{"0123", "yes", "1_000", "*x", "1e3", ".inf"},
 				URL: "http://crm.example.com:8080/hooks?key=1&other=2", SignKey: "it's", Types: []string{"Lead"},
-				Dialect: "standard-webhooks", Schedule: "@every 1h", Timezone: "America/New_York",
+				Dialect: "smartsurvey", Schedule: "@every 1h", Timezone: "America/New_York",
 				RetryAt: []time.Duration{500 * time.Millisecond, 90 * time.Second, 24 * time.Hour}, Ack: []string{"2xx"},
 				Headers: map[string]jobs.Secret{"X-Api-Key": "k: #1", "Authorization": "Bearer x"},
 				From:    "2024-02-29T00:00:00Z", Description: "Two\nlines\n", Origin: "/srv/leads/config.yaml",
