@@ -29,7 +29,8 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		whole["chatbot"] = jobs.AllChatbots
 	}
 	var mistakes admin.Mistakes
-	if _, named := doc["types"]; !named && doc["dialect"] != nil && len(w.Events) > 0 {
+	named := func(key string) bool { _, there := doc[key]; return there }
+	if named("dialect") && !named("types") && len(w.Events) > 0 {
 		whole["types"] = w.Events // as the dialect before names them: this one may have none like these
 	}
 	for key, value := range doc {
@@ -52,10 +53,10 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		return err
 	}
 	if was, known := c.Dialects.Lookup(w.Dialect); known && to.Dialect != w.Dialect {
-		if _, named := doc["retry_at"]; !named && slices.Equal(w.RetryAt, was.RetryAt) {
+		if !named("retry_at") && slices.Equal(w.RetryAt, was.RetryAt) {
 			w.RetryAt = to.RetryAt
 		}
-		if _, named := doc["ack"]; !named && slices.Equal(w.Ack, was.Ack) {
+		if !named("ack") && slices.Equal(w.Ack, was.Ack) {
 			w.Ack = to.Ack
 		}
 	}
