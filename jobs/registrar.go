@@ -133,6 +133,9 @@ func (r Registrar) SetState(ctx context.Context, id string, state WebhookState) 
 	})
 }
 
+// LongestOverlap is the longest time in which an old key signs beside the new one.
+const LongestOverlap = 365 * 24 * time.Hour
+
 // A Rotation says what becomes of a webhook's key: a new one signs, and the old one beside it for Overlap (0: not at
 // all). With Finish no new key is made, and the old one ends now.
 type Rotation struct {

@@ -246,6 +246,20 @@ func (a *app) openLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledge
 	return a.ledgerWith(ctx, c, ledger.Options{})
 }
 
+// withLedger runs f with the ledger that is there, for commands that need no more; keys are what else they need of the
+// configuration.
+func (a *app) withLedger(ctx context.Context, f func(*parts) error, keys ...string) (err error) {
+	p := &parts{}
+	if p.config, err = a.loadConfig(append(keys, "ledger", "secrets_key_file")...); err != nil {
+		return err
+	}
+	if p.ledger, err = a.openLedger(ctx, p.config); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return f(p)
+}
+
 // createLedger opens the ledger, and makes it where it is not there yet.
 func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
 	return a.ledgerWith(ctx, c, ledger.Options{Create: true})

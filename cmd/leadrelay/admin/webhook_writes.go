@@ -12,8 +12,6 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-const longestOverlap = 365 * 24 * time.Hour
-
 // webhookWrites adds what changes webhooks.
 func (a *API) webhookWrites() {
 	const one = webhooksPath + "/{id}"
@@ -180,7 +178,7 @@ func (r *Rotation) how() (jobs.Rotation, error) {
 		return jobs.Rotation{Overlap: day}, nil
 	}
 	overlap, ok := config.ParseDuration(r.Overlap)
-	if !ok || overlap <= 0 || overlap > longestOverlap {
+	if !ok || overlap <= 0 || overlap > jobs.LongestOverlap {
 		return jobs.Rotation{}, unfit("body", Mistake{"overlap", "is no time between 1s and a year; write 1h, 24h, 7d…, or now: true"})
 	}
 	return jobs.Rotation{Overlap: overlap}, nil
