@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -180,7 +179,7 @@ func newWebhookRotateCommand(a *app) *cobra.Command {
 so that the CRM may change over at any moment. --now: without overlap, for a key that leaked. --finish: end the overlap now.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			overlap, ok := config.ParseDuration(overlapText)
+			overlap, ok := jobs.ParseDuration(overlapText)
 			if !ok || overlap <= 0 || overlap > jobs.LongestOverlap {
 				return usageErrorf("--overlap %q: write 1h, 24h, 7d…, at most 365d, or --now", overlapText)
 			}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -177,7 +176,7 @@ func (r *Rotation) how() (jobs.Rotation, error) {
 	case r.Overlap == "":
 		return jobs.Rotation{Overlap: day}, nil
 	}
-	overlap, ok := config.ParseDuration(r.Overlap)
+	overlap, ok := jobs.ParseDuration(r.Overlap)
 	if !ok || overlap <= 0 || overlap > jobs.LongestOverlap {
 		return jobs.Rotation{}, unfit("body", Mistake{"overlap", "is no time between 1s and a year; write 1h, 24h, 7d…, or now: true"})
 	}
