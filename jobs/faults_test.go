@@ -91,6 +91,26 @@ func TestGiveUpStandsStillWhileDisabled(t *testing.T) {
 	})
 }
 
+// TestGiveUpStandsStillWhileHeld: no record is given up because its CRM was down for long; they come when it is back.
+func TestGiveUpStandsStillWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		defer b.close()
+		giveUp := func(o *jobs.Options) { o.GiveUpAfter = 2 * time.Hour }
+		b.crm.answer = isDown
+		b.leads.add("bot", 12)
+		b.serve(12*time.Hour, giveUp)
+		if diff := cmp.Diff(map[string]int{"pending": 12}, b.states()); diff != "" {
+			t.Errorf("while it is down (-want +got):\n%s", diff)
+		}
+		b.crm.answer = nil
+		b.serve(2*time.Hour, giveUp) // where their rounds are spent they wait for the next fire
+		if diff := cmp.Diff(map[string]int{"delivered": 12}, b.states()); diff != "" {
+			t.Errorf("when it is back (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestRejected: a record that cannot be encoded is dead, and the others go.
 func TestRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
