@@ -79,8 +79,9 @@ func TestAPIWebhooks(t *testing.T) {
 				t.Errorf("a changed webhook's answer has its key: %v", got)
 			}
 			for range 2 { // it may be said again; the key stays
-				c.want(200, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "beginning"}`)
+				c.want(200, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "now"}`)
 			}
+			c.want(422, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "beginning"}`) // where it began it began
 			if got := c.want(200, "GET", hooks+"/"+id+"?reveal=true", ""); got["url"] != "http://127.0.0.1:1/second" || got["dialect"] != "smarterbot" || got["from"] != "now" {
 				t.Errorf("after PUT it is %v", got)
 			}

@@ -94,6 +94,9 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 		return to, err
 	}
 	return d.registrar().Change(ctx, id, func(w *jobs.Webhook) error {
+		if document["from"] != nil && to.From != w.From {
+			return admin.Mistakes{fromStays}
+		}
 		to := to // f may be called again
 		key := to.SignKey
 		to.SignKey, to.KeyMade, to.OldKey, to.OldKeyUntil = w.SignKey, w.KeyMade, w.OldKey, w.OldKeyUntil

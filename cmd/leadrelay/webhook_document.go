@@ -21,6 +21,9 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	return w, nil
 }
 
+// fromStays refuses another beginning for a webhook that has begun.
+var fromStays = admin.Mistake{Key: "from", Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"}
+
 // applyTo changes what a document names; nil is the default. With another dialect, retries and accepted answers that
 // were the old one's become the new one's.
 func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
@@ -38,7 +41,7 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		case value == nil && key == "sign_key":
 			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is never taken away; rotate-key makes a new one"})
 		case key == "from" && value != w.From:
-			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"})
+			mistakes = append(mistakes, fromStays)
 		case value == nil, value == "" && key == "sign_key_of":
 			delete(whole, key)
 		default:

@@ -232,7 +232,7 @@ func TestTypesOfADialect(t *testing.T) {
 	const text = `source: sqlite:a
 streams: [{type: note, table: notes}, {type: comment, table: comments}]
 webhooks:
-  - {id: a, chatbot: x, url: "https://a.example/", types: [notes, note], dialect: smartlook}
+  - {id: a, chatbot: x, url: "https://a.example/", types: notes, dialect: smartlook}
   - {id: b, chatbot: x, url: "https://a.example/", types: [note]}
   - {id: c, chatbot: x, url: "https://a.example/", types: [note.created], dialect: smartlook}
 `

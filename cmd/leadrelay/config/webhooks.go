@@ -172,6 +172,9 @@ func (v value) types(known types, dialect *sinks.Dialect) (all, events []string)
 		return nil, nil
 	}
 	const wanted = "a list of types, such as [Lead]"
+	if v.n.kind == scalar { // a single one needs no brackets
+		v.n = &node{kind: list, line: v.n.line, col: v.n.col, size: 2, items: []*node{v.n}}
+	}
 	items, _ := v.words(wanted, "a type")
 	if v.n.kind == list && len(v.n.items) == 0 {
 		v.fail("is empty; leave the key out for all types")
