@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -150,12 +149,18 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 // they cannot be read, what was claimed for it is put back.
 func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 	ro := r.webhooks()
-	if slices.ContainsFunc(claimed, func(d Delivery) bool {
-		w := ro.byID[d.Webhook]
-		return w == nil || w.State != Active
-	}) {
-		_, err := r.refresh(ctx)
-		r.sayOnce("the webhooks could not be read", "", err)
+	stopped := false
+	for i := range claimed {
+		w := ro.byID[claimed[i].Webhook]
+		if w == nil {
+			_, err := r.refresh(ctx)
+			r.sayOnce("the webhooks could not be read", "", err)
+			return
+		}
+		stopped = stopped || w.State != Active
+	}
+	if stopped { // a probe, most often, for which ten thousand webhooks need not be read
+		r.noticeChanges(ctx)
 	}
 }
 

@@ -21,15 +21,21 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 			return ctx.Err()
 		}
 		pause = min(2*pause, time.Second)
-		if err := r.takeOn(ctx, run, start); err != nil {
+		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+			_, err := r.o.Ledger.Reclaim(ctx)
 			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reclaim what a dead process was sending: %w", err)
 		}
 		still, err := r.elsewhere(ctx, start)
 		if err != nil {
 			return err
 		}
 		// Between two of these looks another process may have put one back and not leased it anew yet: only who is
-		// absent twice, with what is pending taken on between, has an outcome or is the run's.
+		// absent twice, with what is pending taken on between, has an outcome or is the run's. To take on costs as much
+		// as to begin a run, so it is done only where one is absent for the first time.
+		newly := false
 		sending = slices.DeleteFunc(sending, func(id uuid.UUID) bool {
 			if still[id] {
 				delete(absent, id)
@@ -37,8 +43,14 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 			}
 			again := absent[id]
 			absent[id] = true
+			newly = newly || !again
 			return again
 		})
+		if newly {
+			if err := r.takeOn(ctx, run, start); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -94,8 +94,8 @@ func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error
 		if st.Error != "" && !st.Fresh { // a fresh one may have been mended by another configuration
 			return st, nil, &StoppedError{Type: st.Type, Why: st.Error}
 		}
-		if st.Definition != src.Definition() {
-			return st, nil, &StoppedError{Type: st.Type, Why: fmt.Sprintf("its table, id or cursor is another than its bookmark's; say where to go on: leadrelay stream reset %s --to now (or --to ID)", st.Type)}
+		if why := st.Misfit(src); why != "" {
+			return st, nil, &StoppedError{Type: st.Type, Why: why}
 		}
 		ro := r.webhooks()
 		if ro.generation != st.Generation {
@@ -107,6 +107,14 @@ func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error
 			return st, ro, nil
 		}
 	}
+}
+
+// Misfit is why src cannot go on from the stream's bookmark, which was made for another definition; "": it can.
+func (st *Stream) Misfit(src Source) string {
+	if st.Definition == src.Definition() {
+		return ""
+	}
+	return fmt.Sprintf("its table, id or cursor is another than its bookmark's; say where to go on: leadrelay stream reset %s --to now (or --to ID)", st.Type)
 }
 
 // read reads from the source, waiting for it where it is away.

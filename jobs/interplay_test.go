@@ -87,7 +87,7 @@ func TestStopWhileTheLedgerIsAway(t *testing.T) {
 		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@every 1m" }))
 		defer b.close()
 		l := &flawed{Ledger: b.ledger, settle: func() error { return errAway }}
-		b.leads.add("bot", 2000) // more outcomes than the settler holds
+		b.leads.add("bot", 1100) // more outcomes than the settler holds
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
@@ -101,7 +101,7 @@ func TestStopWhileTheLedgerIsAway(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // its lease runs out
 		b.runNow(false)
-		if diff := cmp.Diff(map[string]int{"delivered": 2000}, b.states()); diff != "" {
+		if diff := cmp.Diff(map[string]int{"delivered": 1100}, b.states()); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)
 		}
 	})
@@ -205,7 +205,7 @@ func TestLeaseLostWhileGathering(t *testing.T) {
 			}
 			return nil
 		}}
-		rows := b.leads.add("bot", 1500)
+		rows := b.leads.add("bot", 1100)
 		run, err := b.runner(l.use, func(o *jobs.Options) { o.LeaseTTL = 30 * time.Second }).RunNow(context.Background(), jobs.Scope{}, false, nil)
 		if err != nil {
 			t.Fatal(err)

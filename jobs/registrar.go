@@ -21,9 +21,18 @@ var (
 )
 
 // An ExistsError is an ErrExists that says which webhook is there.
-type ExistsError struct{ ID string }
+type ExistsError struct {
+	ID    string
+	Alike bool // not its id is the same, but chatbots, URL, dialect and types
+}
 
-func (e *ExistsError) Error() string { return fmt.Sprintf("webhook %s: %v", e.ID, ErrExists) }
+func (e *ExistsError) Error() string {
+	if e.Alike {
+		return fmt.Sprintf("webhook %s: %v, of the same chatbots, url, dialect and types", e.ID, ErrExists)
+	}
+	return fmt.Sprintf("webhook %s: %v", e.ID, ErrExists)
+}
+
 func (e *ExistsError) Unwrap() error { return ErrExists }
 
 // A Registrar enters and changes webhooks by hand, one at a time. Every running daemon on the ledger sees a change
@@ -74,7 +83,7 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 		}
 		for i := range set.Webhooks {
 			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
-				return &ExistsError{old.ID}
+				return &ExistsError{old.ID, old.ID != w.ID}
 			}
 		}
 		if err := r.share(set.Webhooks, &w); err != nil {
@@ -132,6 +141,9 @@ func (r Registrar) SetState(ctx context.Context, id string, state WebhookState) 
 		return nil
 	})
 }
+
+// LongestOverlap is the longest time in which an old key signs beside the new one.
+const LongestOverlap = 365 * 24 * time.Hour
 
 // A Rotation says what becomes of a webhook's key: a new one signs, and the old one beside it for Overlap (0: not at
 // all). With Finish no new key is made, and the old one ends now.
@@ -221,7 +233,7 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 		}
 		if !sameTarget(&was, &w) {
 			if j := slices.IndexFunc(set.Webhooks, func(other Webhook) bool { return other.ID != id && sameTarget(&other, &w) }); j >= 0 {
-				return &ExistsError{set.Webhooks[j].ID}
+				return &ExistsError{set.Webhooks[j].ID, true}
 			}
 		}
 		if was.Dialect != w.Dialect || was.SignKey != w.SignKey || was.SignKeyOf != w.SignKeyOf {

@@ -218,8 +218,11 @@ func (r *Runner) push(ctx context.Context, j job) {
 }
 
 func (r *Runner) refused(j job, refusal *RefusedError, began, now time.Time) Outcome {
-	oneRound := r.o.Sink.OneRound(j.webhook.Dialect)
-	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), r.o.GiveUpAfter, oneRound)
+	oneRound, giveUpAfter := r.o.Sink.OneRound(j.webhook.Dialect), r.o.GiveUpAfter
+	if j.probe { // while its webhook is held the time stands still
+		giveUpAfter = 0
+	}
+	return refused(j.delivery, refusal, j.webhook.RetryAt, began, now, r.fireAfter(j.webhook, now), giveUpAfter, oneRound)
 }
 
 // settled tells those who wait for outcomes, and says what they were.

@@ -3,6 +3,7 @@ package sinks
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"html"
 	"net/textproto"
@@ -54,7 +55,8 @@ func newRedactor(w *jobs.Webhook, reveal bool) *redactor {
 	return r
 }
 
-// add hides a secret, in the spellings that it has in JSON (PHP escapes slashes and what is not ASCII), HTML and URLs.
+// add hides a secret, in the spellings that it has in JSON (PHP escapes slashes and what is not ASCII), HTML and URLs,
+// and in base64 and hex.
 func (r *redactor) add(secret string) {
 	if secret == "" {
 		return
@@ -74,7 +76,9 @@ func (r *redactor) add(secret string) {
 	}
 	for _, spelling := range []string{
 		secret, inJSON, ascii.String(), html.EscapeString(secret), url.QueryEscape(secret), url.PathEscape(secret),
-		base64.StdEncoding.EncodeToString([]byte(secret)),
+		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawStdEncoding.EncodeToString([]byte(secret)),
+		base64.URLEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		hex.EncodeToString([]byte(secret)),
 	} {
 		r.secrets = append(r.secrets, lowered(spelling), lowered(strings.ReplaceAll(spelling, "/", `\/`)))
 	}

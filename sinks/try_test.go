@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -337,6 +340,10 @@ func TestTrialAccepted(t *testing.T) {
 func TestTrialHidesSecrets(t *testing.T) {
 	t.Parallel()
 	key := "k3y/of+the=CRM"
+	spelled := []string{
+		hex.EncodeToString([]byte(key)), fmt.Sprintf("%X", key),
+		base64.StdEncoding.EncodeToString([]byte(key)), base64.RawURLEncoding.EncodeToString([]byte(key)),
+	}
 	for name, code := range map[string]int{"accepted": 200, "refused": 404} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -350,12 +357,12 @@ func TestTrialHidesSecrets(t *testing.T) {
 					status = "Cannot POST " + r.URL.Path
 				}
 				php := strings.ReplaceAll(fmt.Sprint(r.URL), "/", `\/`)
-				_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "headers": r.Header, "url": r.URL.String(), "expected": key, "php": php})
+				_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "headers": r.Header, "url": r.URL.String(), "expected": key, "spelled": spelled, "php": php})
 				_, _ = io.WriteString(w, " ")
 			})
 			trial := try(t, newSink(t, local()), secretWebhook(url))
 			text := shown(t, trial)
-			for _, secret := range append(isSecret, strings.ToUpper(key)) {
+			for _, secret := range slices.Concat(isSecret, spelled, []string{strings.ToUpper(key)}) {
 				if strings.Contains(text, secret) {
 					t.Errorf("%q is shown in %s", secret, text)
 				}

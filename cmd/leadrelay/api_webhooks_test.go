@@ -79,8 +79,9 @@ func TestAPIWebhooks(t *testing.T) {
 				t.Errorf("a changed webhook's answer has its key: %v", got)
 			}
 			for range 2 { // it may be said again; the key stays
-				c.want(200, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "beginning"}`)
+				c.want(200, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "now"}`)
 			}
+			c.want(422, "PUT", hooks+"/"+id, `{"chatbot": "c", "url": "http://127.0.0.1:1/second", "from": "beginning"}`) // where it began it began
 			if got := c.want(200, "GET", hooks+"/"+id+"?reveal=true", ""); got["url"] != "http://127.0.0.1:1/second" || got["dialect"] != "smarterbot" || got["from"] != "now" {
 				t.Errorf("after PUT it is %v", got)
 			}
@@ -112,6 +113,17 @@ func TestAPIWebhooks(t *testing.T) {
 			}
 			c.want(200, "POST", hooks+"/put/rotate-key", "")
 			c.want(422, "POST", hooks+"/put/rotate-key", `{"now": true, "finish": true}`)
+
+			// One signs with another's key, until it is to have its own again.
+			shared := c.want(201, "POST", hooks, `{"id": "twin", "chatbot": "c", "url": "http://127.0.0.1:1/twin", "sign_key_of": "put"}`)["sign_key"]
+			if got := c.want(200, "GET", hooks+"/twin", "")["sign_key_of"]; got != "put" || shared == "" {
+				t.Errorf("it signs with the key of %v: %v", got, shared)
+			}
+			c.want(409, "DELETE", hooks+"/put", "")
+			if got := c.want(200, "PATCH", hooks+"/twin", `{"sign_key_of": null}`); got["sign_key_of"] != nil {
+				t.Errorf("with a key of its own: %v", got)
+			}
+			c.want(200, "DELETE", hooks+"/twin", "")
 
 			// One of the configuration file is changed there; it may be stopped here.
 			for method, path := range map[string]string{"PATCH": "/of-a", "PUT": "/of-a", "DELETE": "/of-a"} {
@@ -172,6 +184,7 @@ func TestAPIMistakes(t *testing.T) {
 			"wrong values", "POST", "/webhooks", `{"chatbot": [], "url": "ftp://sesame/", "schedule": "often", "types": ["Lead", "Leed"], "retry_at": ["1m", "1s"], "dialect": "latin", "id": "a b", "from": "then"}`, 422,
 			[]string{"body.chatbot", "body.dialect", "body.from", "body.id", "body.retry_at[1]", "body.schedule", "body.types[1]", "body.url"},
 		},
+		{"a key and another's", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "sign_key": "sesame", "sign_key_of": "of-a"}`, 422, []string{"body.sign_key_of"}},
 		{"a header of ours", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "headers": {"X-Webhook-Id": "sesame"}}`, 422, []string{"body.headers.X-Webhook-Id"}},
 		{"a header in two cases", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "headers": {"X-A": "1", "x-a": "2"}}`, 422, []string{"body.headers.x-a"}},
 		{"a user in the URL", "POST", "/webhooks", `{"chatbot": "c", "url": "http://user:sesame@127.0.0.1/"}`, 422, []string{"body.url"}},

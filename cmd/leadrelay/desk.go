@@ -51,18 +51,25 @@ func (d desk) Enter(ctx context.Context, document map[string]any) (jobs.Webhook,
 	if err != nil {
 		return w, err
 	}
-	if err := d.own(&w); err != nil {
+	if err := d.own(ctx, &w, document); err != nil {
 		return w, err
 	}
 	return d.registrar().Add(ctx, w)
 }
 
-// own refuses to make a webhook one that there is not for who asks.
-func (d desk) own(w *jobs.Webhook) error {
-	if d.sees(w) {
+// own refuses to make a webhook one that there is not for who asks, or let it sign with the keys of one.
+func (d desk) own(ctx context.Context, w *jobs.Webhook, document map[string]any) error {
+	if !d.sees(w) {
+		return admin.Mistakes{{Key: "chatbot", Text: "this token is for the chatbot " + d.chatbot + " alone"}}
+	}
+	if d.chatbot == "" || document["sign_key_of"] == nil || w.SignKeyOf == "" {
 		return nil
 	}
-	return admin.Mistakes{{Key: "chatbot", Text: "this token is for the chatbot " + d.chatbot + " alone"}}
+	ids, err := d.ids(ctx)
+	if err == nil && !slices.Contains(ids, w.SignKeyOf) {
+		err = admin.Mistakes{{Key: "sign_key_of", Text: "there is no such webhook"}}
+	}
+	return err
 }
 
 // Put makes the webhook of this id what a document says, or enters it.
@@ -87,6 +94,9 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 		return to, err
 	}
 	return d.registrar().Change(ctx, id, func(w *jobs.Webhook) error {
+		if document["from"] != nil && to.From != w.From {
+			return admin.Mistakes{fromStays}
+		}
 		to := to // f may be called again
 		key := to.SignKey
 		to.SignKey, to.KeyMade, to.OldKey, to.OldKeyUntil = w.SignKey, w.KeyMade, w.OldKey, w.OldKeyUntil
@@ -97,7 +107,7 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 		if err := giveKey(d.config.Dialects, w, key); err != nil {
 			return err
 		}
-		return d.own(w)
+		return d.own(ctx, w, document)
 	})
 }
 
@@ -125,7 +135,7 @@ func (d desk) Change(ctx context.Context, id string, document map[string]any) (j
 		if err := applyTo(w, d.config, document); err != nil {
 			return err
 		}
-		return d.own(w)
+		return d.own(ctx, w, document)
 	})
 }
 

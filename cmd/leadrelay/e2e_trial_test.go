@@ -101,6 +101,11 @@ func testWebhookTest(t *testing.T, engine string) {
 			}
 			var trial jobs.Trial
 			s.document(&trial, code, "webhook", "test", f.id)
+			for _, secret := range []string{"t0ken", signKey} {
+				if strings.Contains(fmt.Sprintf("%+v %+v", trial, trial.Answer), secret) {
+					t.Errorf("%q is shown: %+v", secret, trial)
+				}
+			}
 			if trial.OK != (code == 0) || trial.Code != f.code || !strings.Contains(trial.Reason, f.says) {
 				t.Errorf("got %+v, want %s: %s", trial, f.code, f.says)
 			}
@@ -109,13 +114,16 @@ func testWebhookTest(t *testing.T, engine string) {
 					t.Errorf("%q names %s too", trial.Reason, other.id)
 				}
 			}
+			if i%4 > 0 { // what is printed is the same, laid out
+				return
+			}
 			stdout, stderr := s.run(code, "webhook", "test", f.id)
 			if !strings.Contains(stdout, trial.Reason) || !strings.Contains(stdout, "\nX-Webhook-Test: 1\n") || stderr != "" {
 				t.Errorf("printed:\n%s%s", stdout, stderr)
 			}
 			for _, secret := range []string{"t0ken", signKey} {
-				if strings.Contains(stdout+stderr, secret) || strings.Contains(fmt.Sprintf("%+v %+v", trial, trial.Answer), secret) {
-					t.Errorf("%q is shown:\n%s%s%+v", secret, stdout, stderr, trial)
+				if strings.Contains(stdout+stderr, secret) {
+					t.Errorf("%q is shown:\n%s%s", secret, stdout, stderr)
 				}
 			}
 		})

@@ -19,7 +19,7 @@ const (
 	exitDone    = 0
 	exitFailed  = 1 // database, network; a signature that does not verify
 	exitUsage   = 2 // usage or configuration
-	exitPending = 3 // ended, and something of it is not delivered
+	exitPending = 3 // ended, and something of it is not delivered, or a test failed
 )
 
 // An exitError ends the program with a code. Without an error nothing more is printed.
@@ -76,7 +76,7 @@ leadrelay demo shows it all in five seconds. Then write a config.yaml, the small
 and type leadrelay check, run-now --dry-run, run-now, serve.
 
 Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signature that does not verify);
-2 usage or configuration; 3 ended, and something of it is not delivered.`,
+2 usage or configuration; 3 ended, and something of it is not delivered, or a test failed.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.openLog() },
@@ -103,6 +103,7 @@ Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signa
 	)
 	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
+	refuseUnknownTopics(root)
 	return root
 }
 
@@ -130,6 +131,24 @@ func refuseStrayArguments(cmd *cobra.Command) {
 			return nil
 		}
 		refuseStrayArguments(c)
+	}
+}
+
+// refuseUnknownTopics makes help about a command that there is not a usage error: cobra prints the help of what stands
+// before it.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		return
+	}
+	show := help.Run
+	help.Run, help.RunE = nil, func(c *cobra.Command, args []string) error {
+		if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+			return usageErrorf("unknown command %q; see leadrelay help", strings.Join(args, " "))
+		}
+		show(c, args)
+		return nil
 	}
 }
 

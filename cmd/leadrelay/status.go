@@ -136,6 +136,10 @@ func (a *app) reportStreams(ctx context.Context, p *parts) ([]streamReport, erro
 				continue
 			}
 			r.Bookmark, r.Gaps = src.Describe(st.Bookmark)
+			if why := st.Misfit(src); why != "" {
+				r.Error = why
+				continue
+			}
 			lag, err := src.Lag(ctx, st.Bookmark)
 			if err != nil {
 				a.log.Warn("the lag of a stream is not known", "stream", st.Type, "error", err)

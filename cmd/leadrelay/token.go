@@ -10,9 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/jobs/ledger"
 )
 
 func newTokenCommand(a *app) *cobra.Command {
@@ -51,20 +49,6 @@ for all chatbots.`,
 	return cmd
 }
 
-// withLedger runs f on the ledger that is there.
-func (a *app) withLedger(ctx context.Context, f func(*config.Resolved, *ledger.Ledger) error) (err error) {
-	c, err := a.loadConfig("ledger", "secrets_key_file", "admin")
-	if err != nil {
-		return err
-	}
-	l, err := a.openLedger(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	return f(c, l)
-}
-
 func (a *app) tokenAdd(ctx context.Context, token jobs.Token) error {
 	switch {
 	case token.Chatbot == jobs.AllChatbots:
@@ -72,13 +56,13 @@ func (a *app) tokenAdd(ctx context.Context, token jobs.Token) error {
 	case strings.TrimSpace(token.Chatbot) == "":
 		return usageErrorf("--chatbot is empty; write a chatbot's id")
 	}
-	return a.withLedger(ctx, func(c *config.Resolved, l *ledger.Ledger) error {
-		if c.Admin.TokenFile == "" {
+	return a.withLedger(ctx, func(p *parts) error {
+		if p.config.Admin.TokenFile == "" {
 			a.log.Warn("daemons of this configuration take no tokens: give admin.token_file first")
 		}
 		id, text := jobs.NewToken()
 		token.ID = id
-		if err := l.AddToken(ctx, token, jobs.HashToken(text)); err != nil {
+		if err := p.ledger.AddToken(ctx, token, jobs.HashToken(text)); err != nil {
 			return err
 		}
 		if a.json {
@@ -86,7 +70,7 @@ func (a *app) tokenAdd(ctx context.Context, token jobs.Token) error {
 		}
 		_, err := fmt.Fprintf(a.stdout, "id:     %s\ntoken:  %s\n", id, text.Reveal())
 		return err
-	})
+	}, "admin")
 }
 
 // tokenDetail is an item of `token list --json`.
@@ -99,8 +83,8 @@ type tokenDetail struct {
 }
 
 func (a *app) tokenList(ctx context.Context) error {
-	return a.withLedger(ctx, func(_ *config.Resolved, l *ledger.Ledger) error {
-		tokens, err := l.AllTokens(ctx)
+	return a.withLedger(ctx, func(p *parts) error {
+		tokens, err := p.ledger.AllTokens(ctx)
 		if err != nil {
 			return err
 		}
@@ -125,8 +109,8 @@ func (a *app) tokenList(ctx context.Context) error {
 }
 
 func (a *app) tokenRemove(ctx context.Context, id string) error {
-	return a.withLedger(ctx, func(_ *config.Resolved, l *ledger.Ledger) error {
-		err := l.RemoveToken(ctx, id)
+	return a.withLedger(ctx, func(p *parts) error {
+		err := p.ledger.RemoveToken(ctx, id)
 		switch {
 		case errors.Is(err, jobs.ErrNotFound):
 			return usageErrorf("token %s: %w", id, jobs.ErrNotFound)

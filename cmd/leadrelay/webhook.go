@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,7 +25,7 @@ func newWebhookCommand(a *app) *cobra.Command {
 	})
 	var reveal bool
 	show := &cobra.Command{
-		Use:   "show ID",
+		Use:   "show ID [--reveal]",
 		Short: "Print one webhook; with --reveal its whole URL, sign key and headers too",
 		Args:  cobra.ExactArgs(1),
 		RunE:  func(cmd *cobra.Command, args []string) error { return a.webhookShow(cmd.Context(), args[0], reveal) },
@@ -57,16 +56,11 @@ func detail(w *jobs.Webhook, reveal bool) webhookDetail {
 }
 
 func (a *app) registered(ctx context.Context) (set jobs.Registered, err error) {
-	c, err := a.loadConfig("ledger", "secrets_key_file")
-	if err != nil {
-		return set, err
-	}
-	l, err := a.openLedger(ctx, c)
-	if err != nil {
-		return set, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	return l.Webhooks(ctx)
+	err = a.withLedger(ctx, func(p *parts) error {
+		set, err = p.ledger.Webhooks(ctx)
+		return err
+	})
+	return set, err
 }
 
 func (a *app) webhookList(ctx context.Context) error {

@@ -6,7 +6,6 @@ import (
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
-	"github.com/leadrelay/leadrelay/sinks"
 )
 
 // webhookOf reads a document of one webhook as the configuration c would hold it.
@@ -16,30 +15,14 @@ func webhookOf(c *config.Resolved, doc map[string]any) (jobs.Webhook, error) {
 	for _, m := range found {
 		mistakes = append(mistakes, admin.Mistake{Key: m.Path, Text: m.Text})
 	}
-	if mistakes == nil {
-		mistakes = mistakesOf(c, w)
-	}
 	if mistakes != nil {
 		return jobs.Webhook{}, mistakes
 	}
 	return w, nil
 }
 
-// mistakesOf are what the sinks find wrong with a webhook that the configuration's reader let pass.
-func mistakesOf(c *config.Resolved, w jobs.Webhook) (mistakes admin.Mistakes) {
-	if _, err := sinks.ParseURL(w.URL, c.HTTP.AllowHTTP); err != nil {
-		mistakes = append(mistakes, admin.Mistake{Key: "url", Text: err.Error()})
-	}
-	if w.SignKey != "" { // one that is left out is made
-		if err := c.Dialects.CheckKey(w.Dialect, w.SignKey); err != nil {
-			mistakes = append(mistakes, admin.Mistake{Key: "sign_key", Text: err.Error()})
-		}
-	}
-	if err := c.Dialects.CheckHeaders(w.Dialect, w.Headers); err != nil {
-		mistakes = append(mistakes, admin.Mistake{Key: "headers", Text: err.Error()})
-	}
-	return mistakes
-}
+// fromStays refuses another beginning for a webhook that has begun.
+var fromStays = admin.Mistake{Key: "from", Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"}
 
 // applyTo changes what a document names; nil is the default. With another dialect, retries and accepted answers that
 // were the old one's become the new one's.
@@ -49,7 +32,8 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		whole["chatbot"] = jobs.AllChatbots
 	}
 	var mistakes admin.Mistakes
-	if _, named := doc["types"]; !named && doc["dialect"] != nil && len(w.Events) > 0 {
+	named := func(key string) bool { _, there := doc[key]; return there }
+	if named("dialect") && !named("types") && len(w.Events) > 0 {
 		whole["types"] = w.Events // as the dialect before names them: this one may have none like these
 	}
 	for key, value := range doc {
@@ -57,7 +41,7 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		case value == nil && key == "sign_key":
 			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is never taken away; rotate-key makes a new one"})
 		case key == "from" && value != w.From:
-			mistakes = append(mistakes, admin.Mistake{Key: key, Text: "is where the webhook began, and stays; leadrelay backfill sends older rows"})
+			mistakes = append(mistakes, fromStays)
 		case value == nil, value == "" && key == "sign_key_of":
 			delete(whole, key)
 		default:
@@ -72,10 +56,10 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 		return err
 	}
 	if was, known := c.Dialects.Lookup(w.Dialect); known && to.Dialect != w.Dialect {
-		if _, named := doc["retry_at"]; !named && slices.Equal(w.RetryAt, was.RetryAt) {
+		if !named("retry_at") && slices.Equal(w.RetryAt, was.RetryAt) {
 			w.RetryAt = to.RetryAt
 		}
-		if _, named := doc["ack"]; !named && slices.Equal(w.Ack, was.Ack) {
+		if !named("ack") && slices.Equal(w.Ack, was.Ack) {
 			w.Ack = to.Ack
 		}
 	}

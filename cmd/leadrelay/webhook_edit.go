@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -17,7 +16,7 @@ func newWebhookAddCommand(a *app) *cobra.Command {
 	var w webhookFlags
 	var id string
 	cmd := &cobra.Command{
-		Use:   "add --chatbot C --url U",
+		Use:   "add --chatbot C --url U […]",
 		Short: "Enter a webhook beside those of the configuration, and print its id and sign key",
 		Long: `Enter a webhook in the ledger. Every running daemon pushes to it within seconds. It is not in the configuration
 file, and is changed with webhook set. Its sign key is made unless one is given, and printed: hand it to the CRM's developer.`,
@@ -90,7 +89,8 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 		Use:   "set ID",
 		Short: "Change a webhook that is not in the configuration file; only what is named changes",
 		Long: `Change a webhook that is not in the configuration file. Only what is named changes; a flag given as '' is the default
-again: --type '' all types, --header '' no headers.`,
+again: --type '' all types, --header '' no headers. A --sign-key signs at once and alone; webhook rotate-key lets the old
+one and the new one sign for a while.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			doc, err := w.document(cmd.Flags().Changed, a.stdin)
@@ -108,7 +108,7 @@ again: --type '' all types, --header '' no headers.`,
 	return cmd
 }
 
-// takeDefaults makes the null of a merge patch of each flag that was given as ”. What has no default stays, and is
+// takeDefaults makes the null of a merge patch of each flag that was given as an empty text. What has no default stays, and is
 // refused as it would be in a configuration.
 func takeDefaults(doc map[string]any) {
 	for key, value := range doc {
@@ -153,25 +153,18 @@ func newWebhookRemoveCommand(a *app) *cobra.Command {
 		Use:   "remove ID",
 		Short: "Forget a webhook that is not in the configuration file; says what it leaves undelivered",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			c, err := a.loadConfig("ledger", "secrets_key_file")
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withLedger(cmd.Context(), func(p *parts) error {
+				undelivered, err := desk{parts: p}.Remove(cmd.Context(), args[0])
+				if err != nil {
+					return registrarError(err)
+				}
+				if a.json {
+					return a.printJSON(map[string]any{"id": args[0], "undelivered": undelivered})
+				}
+				_, err = fmt.Fprintf(a.stdout, "webhook %s is removed; %d records were still owed to it, and are dead\n", args[0], undelivered)
 				return err
-			}
-			l, err := a.openLedger(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, l.Close()) }()
-			undelivered, err := desk{parts: &parts{config: c, ledger: l}}.Remove(cmd.Context(), args[0])
-			if err != nil {
-				return registrarError(err)
-			}
-			if a.json {
-				return a.printJSON(map[string]any{"id": args[0], "undelivered": undelivered})
-			}
-			_, err = fmt.Fprintf(a.stdout, "webhook %s is removed; %d records were still owed to it, and are dead\n", args[0], undelivered)
-			return err
+			})
 		},
 	}
 }
@@ -180,34 +173,27 @@ func newWebhookRotateCommand(a *app) *cobra.Command {
 	var overlapText string
 	var now, finish bool
 	cmd := &cobra.Command{
-		Use:   "rotate-key ID",
+		Use:   "rotate-key ID [--overlap D | --now | --finish]",
 		Short: "Make a new sign key; the old one signs beside it for a while",
 		Long: `Make a new sign key and print it. For the overlap every request carries two signatures, of the new key and the old,
 so that the CRM may change over at any moment. --now: without overlap, for a key that leaked. --finish: end the overlap now.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			overlap, ok := config.ParseDuration(overlapText)
-			if !ok || overlap <= 0 {
-				return usageErrorf("--overlap %q: write 1h, 24h, 7d…, or --now", overlapText)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			overlap, ok := jobs.ParseDuration(overlapText)
+			if !ok || overlap <= 0 || overlap > jobs.LongestOverlap {
+				return usageErrorf("--overlap %q: write 1h, 24h, 7d…, at most 365d, or --now", overlapText)
 			}
-			c, err := a.loadConfig("ledger", "secrets_key_file")
-			if err != nil {
-				return err
-			}
-			l, err := a.openLedger(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, l.Close()) }()
 			how := jobs.Rotation{Overlap: overlap, Finish: finish}
 			if now {
 				how.Overlap = 0
 			}
-			w, err := desk{parts: &parts{config: c, ledger: l}}.Rotate(cmd.Context(), args[0], how)
-			if err != nil {
-				return registrarError(err)
-			}
-			return a.printKey(w)
+			return a.withLedger(cmd.Context(), func(p *parts) error {
+				w, err := desk{parts: p}.Rotate(cmd.Context(), args[0], how)
+				if err != nil {
+					return registrarError(err)
+				}
+				return a.printKey(w)
+			})
 		},
 	}
 	f := cmd.Flags()

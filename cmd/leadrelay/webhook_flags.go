@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-
-	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
@@ -27,13 +25,13 @@ func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
 	f.StringVar(&w.timezone, "timezone", "", "the schedule's zone (default the configuration's)")
 	f.StringVar(&w.immediate, "immediate", "", "true: also as soon as a record is committed (default the configuration's)")
 	f.StringArrayVar(&w.retryAt, "retry-at", nil, "an offset from the first failure, such as 1m (repeatable; default the dialect's; none: no retries)")
-	f.StringArrayVar(&w.ack, "ack", nil, "an accepted value of the answer's status, or 2xx (repeatable)")
+	f.StringArrayVar(&w.ack, "ack", nil, "an accepted value of the answer's status (repeatable), or 2xx, gohighlevel or a rule as JSON, {\"path\": …} (default the dialect's)")
 	f.StringArrayVar(&w.headers, "header", nil, "a static header, `NAME: VALUE`, or @FILE with one a line (repeatable); values are secrets")
-	f.StringVar(&w.keyOf, "sign-key-of", "", "the webhook whose keys sign its requests, rotations included (set: \"\" makes it a key of its own again)")
+	f.StringVar(&w.keyOf, "sign-key-of", "", "the webhook whose keys sign its requests, rotations included, in place of a key of its own")
 	f.StringVar(&w.description, "description", "", "a note for people")
+	f.StringVar(&w.key, "sign-key", "", "the key of its signatures: @FILE, or - for standard input (default one is made)")
 	if add {
 		f.StringVar(&w.from, "from", "", "now, beginning or a time: which older rows it gets (default now)")
-		f.StringVar(&w.key, "sign-key", "", "@FILE or - for standard input (default: one is made)")
 	}
 }
 
@@ -79,8 +77,12 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 	}
 	if changed("ack") {
 		doc["ack"] = w.ack
-		if len(w.ack) == 1 && w.ack[0] == jobs.Ack2xx {
-			doc["ack"] = jobs.Ack2xx
+		if len(w.ack) == 1 && strings.HasPrefix(w.ack[0], "{") {
+			rule, err := cellJSON(w.ack[0], '{', `a JSON object, such as {"path": "result.ok", "equals": ["true"]}`)
+			if err != nil {
+				return nil, usageErrorf("--ack: %w", err)
+			}
+			doc["ack"] = rule
 		}
 	}
 	if changed("header") {

@@ -189,7 +189,7 @@ func cell(name string, v any) (any, error) {
 		if text[0] == '[' {
 			return cellJSON(text, '[', "a JSON list of chatbots' ids, such as [\"a\", \"b\"]")
 		}
-	case "types", "events", "retry_at":
+	case "types", "retry_at":
 		if text[0] == '[' {
 			return cellJSON(text, '[', "a JSON list, such as [\"a\", \"b\"]")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -111,7 +112,7 @@ func (s *webhookSource) tell(did jobs.Provisioned, wrong map[string]error, rows 
 			"count", len(did.Disabled), "rows", rows, "webhooks", fewOf(did.Disabled))
 	}
 	said, more := map[string]string{}, 0
-	for _, id := range sortedKeys(wrong) {
+	for _, id := range slices.Sorted(maps.Keys(wrong)) {
 		text := oneLine(wrong[id])
 		said[id] = text
 		if s.said[id] == text {
@@ -137,15 +138,6 @@ func fewOf(ids []string) string {
 		return strings.Join(ids[:few], " ") + " …"
 	}
 	return strings.Join(ids, " ")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // oneLine words an error, which may be several, for one line.

@@ -75,6 +75,9 @@ func TestEventsOfAWebhook(t *testing.T) {
 	if err := applyTo(&w, &c, map[string]any{"dialect": "smartlook"}); err == nil || !strings.Contains(err.Error(), "response.completed") {
 		t.Errorf("a dialect that has no such event: %v", err)
 	}
+	if err := applyTo(&w, &c, map[string]any{"dialect": nil}); err == nil || !strings.Contains(err.Error(), "response.completed") {
+		t.Errorf("the default dialect, which has no such event: %v", err)
+	}
 	if err := applyTo(&w, &c, map[string]any{"dialect": "smartlook", "types": []string{"response"}}); err != nil || w.Events != nil || w.Dialect != "smartlook" {
 		t.Errorf("another dialect and types: %v, %s, events %v", err, w.Dialect, w.Events)
 	}

@@ -42,11 +42,6 @@ func (a *app) loadConfig(keys ...string) (*config.Resolved, error) {
 		return resolved, nil
 	}
 	var mistakes []error
-	for i, w := range resolved.Webhooks {
-		for _, m := range mistakesOf(resolved, w) {
-			mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].%s: %s", path, i, m.Key, m.Text))
-		}
-	}
 	wrong := checkSharedKeys(resolved.Dialects, resolved.Webhooks)
 	for _, i := range slices.Sorted(maps.Keys(wrong)) {
 		mistakes = append(mistakes, fmt.Errorf("%s: webhooks[%d].sign_key_of: %w", path, i, wrong[i]))
@@ -249,6 +244,20 @@ func streamConfig(s config.Stream) sources.Config {
 // openLedger opens a ledger that is there, for commands that make none.
 func (a *app) openLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
 	return a.ledgerWith(ctx, c, ledger.Options{})
+}
+
+// withLedger runs f with the ledger that is there, for commands that need no more; keys are what else they need of the
+// configuration.
+func (a *app) withLedger(ctx context.Context, f func(*parts) error, keys ...string) (err error) {
+	p := &parts{}
+	if p.config, err = a.loadConfig(append(keys, "ledger", "secrets_key_file")...); err != nil {
+		return err
+	}
+	if p.ledger, err = a.openLedger(ctx, p.config); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return f(p)
 }
 
 // createLedger opens the ledger, and makes it where it is not there yet.

@@ -35,6 +35,9 @@ func (l *Ledger) RemoveWebhook(ctx context.Context, c jobs.Change, id string) (u
 		if _, err := t.exec(ctx, sqlMoreDead, id, 0); err != nil { // holds the tallies' row, which comes before due's
 			return err
 		}
+		if _, err := t.exec(ctx, sqlFaultless, []string{id}); err != nil { // another of this id has failed nothing
+			return err
+		}
 		if err := t.lockDue(ctx, []string{id}); err != nil {
 			return err
 		}

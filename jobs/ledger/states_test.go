@@ -227,3 +227,19 @@ func TestHeldTime(t *testing.T) {
 		}
 	})
 }
+
+// TestRemovedAndEnteredAgain: a webhook of the same id as one that was removed while its endpoint was down begins anew.
+func TestRemovedAndEnteredAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		s.hold(lease, 0)
+		must[int](t)(s.RemoveWebhook(context.Background(), s.changed(), "acme"))
+		s.webhooks("acme")
+		s.enter("", s.record("acme", jobs.Pending))
+		s.fail(s.claimOne(lease), jobs.FaultDown, "connect", "")
+		if state, reason := s.state("acme"); state != jobs.Active {
+			t.Errorf("%s (%s) after one failure", state, reason)
+		}
+	})
+}

@@ -66,6 +66,7 @@ func webhookMembers() []webhookMember {
 			Examples:    []any{map[string]any{"Authorization": "Bearer c2VjcmV0"}},
 		}},
 		{"sign_key", &huma.Schema{Type: "string", WriteOnly: true, Description: "The key of its signatures. Left out, one is made."}},
+		{"sign_key_of", text("The webhook whose keys sign its requests, rotations included, in place of a key of its own.", "acme")},
 		{"description", text("For people.", "leads of the bakery")},
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -43,7 +42,7 @@ func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 		State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
 	}
 	for _, offset := range w.RetryAt {
-		v.RetryAt = append(v.RetryAt, config.SpellDuration(offset))
+		v.RetryAt = append(v.RetryAt, jobs.SpellDuration(offset))
 	}
 	for name, value := range w.Headers {
 		if v.Headers == nil {

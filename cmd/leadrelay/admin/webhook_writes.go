@@ -8,11 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 )
-
-const longestOverlap = 365 * 24 * time.Hour
 
 // webhookWrites adds what changes webhooks.
 func (a *API) webhookWrites() {
@@ -179,8 +176,8 @@ func (r *Rotation) how() (jobs.Rotation, error) {
 	case r.Overlap == "":
 		return jobs.Rotation{Overlap: day}, nil
 	}
-	overlap, ok := config.ParseDuration(r.Overlap)
-	if !ok || overlap <= 0 || overlap > longestOverlap {
+	overlap, ok := jobs.ParseDuration(r.Overlap)
+	if !ok || overlap <= 0 || overlap > jobs.LongestOverlap {
 		return jobs.Rotation{}, unfit("body", Mistake{"overlap", "is no time between 1s and a year; write 1h, 24h, 7d…, or now: true"})
 	}
 	return jobs.Rotation{Overlap: overlap}, nil

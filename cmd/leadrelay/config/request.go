@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func (v value) url(allowHTTP bool) jobs.Secret {
@@ -32,11 +33,16 @@ func (v value) url(allowHTTP bool) jobs.Secret {
 		v.fail("has a port that is none")
 	case u.Fragment != "" || strings.HasSuffix(s, "#"):
 		v.fail("has a # part, which is never sent; leave it out")
+	default:
+		if _, err := sinks.ParseURL(jobs.Secret(s), allowHTTP); err != nil {
+			v.fail("%v", err)
+		}
 	}
 	return jobs.Secret(s)
 }
 
-func (v value) signKey() jobs.Secret {
+// signKey is a key that requests of a dialect are signed with.
+func (v value) signKey(dialects *sinks.Registry, dialect string) jobs.Secret {
 	if !v.given() {
 		return ""
 	}
@@ -47,6 +53,10 @@ func (v value) signKey() jobs.Secret {
 		v.fail("is empty; leave the key out to have one generated")
 	case strings.ContainsAny(s, "\n\r\x00"):
 		v.fail("holds a line break, which no key has; a text after | ends in one")
+	default:
+		if err := dialects.CheckKey(dialect, jobs.Secret(s)); err != nil {
+			v.fail("%v", err)
+		}
 	}
 	return jobs.Secret(s)
 }
@@ -143,7 +153,8 @@ var reserved = map[string]bool{
 
 var headerForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")
 
-func (v value) headers() map[string]jobs.Secret {
+// headers are the static headers of requests of a dialect.
+func (v value) headers(dialects *sinks.Registry, dialect string) map[string]jobs.Secret {
 	if !v.given() {
 		return nil
 	}
@@ -162,6 +173,10 @@ func (v value) headers() map[string]jobs.Secret {
 			e.key.fail("is set by leadrelay itself and cannot be given")
 		case twice:
 			e.key.twice(line, " (case makes no difference)")
+		default:
+			if err := dialects.CheckHeaders(dialect, map[string]jobs.Secret{name: ""}); err != nil { // the dialect's own
+				e.key.fail("%v", err)
+			}
 		}
 		first[name] = e.key.line
 		s, settled := e.text("a header's value")

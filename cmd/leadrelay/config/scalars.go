@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // text is a string value. settled means that it is given and is what it will be: check it. It is not settled where it
@@ -178,16 +180,16 @@ func (v value) span(least, most time.Duration) (time.Duration, bool) {
 	if !ok {
 		return 0, false
 	}
-	d, ok := ParseDuration(s)
+	d, ok := jobs.ParseDuration(s)
 	switch {
 	case !ok && digits.MatchString(s):
 		v.fail("%s has no unit; write %s", v.show(), examples)
 	case !ok:
 		v.fail("%s is no duration; write %s", v.show(), examples)
 	case d < least:
-		v.fail("%s is too short; write %s or more", v.show(), SpellDuration(least))
+		v.fail("%s is too short; write %s or more", v.show(), jobs.SpellDuration(least))
 	case d > most:
-		v.fail("%s is too long; write %s or less", v.show(), SpellDuration(most))
+		v.fail("%s is too long; write %s or less", v.show(), jobs.SpellDuration(most))
 	default:
 		return d, true
 	}

@@ -18,6 +18,7 @@ const (
 	defaultSchedule = "@daily"
 	defaultTimezone = "UTC"
 
+	day     = 24 * time.Hour
 	longest = 36500 * day // of durations that have no better bound
 )
 

@@ -111,20 +111,20 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 	if at := f.at("url").hidden(); at.require("write where the records go, such as https://crm.example.com/hook") {
 		w.URL = at.url(s.HTTP.AllowHTTP)
 	}
-	w.SignKey = f.at("sign_key").hidden().signKey()
-	w.SignKeyOf = f.at("sign_key_of").signKeyOf(f.at("sign_key"))
 	w.Dialect, _ = f.at("dialect").oneOf(s.Dialects.Names(), sinks.DefaultDialect, "dialect")
 	dialect, ok := s.Dialects.Lookup(w.Dialect)
 	if !ok { // is reported
 		dialect, _ = s.Dialects.Lookup(sinks.DefaultDialect)
 	}
+	w.SignKey = f.at("sign_key").hidden().signKey(s.Dialects, dialect.Name)
+	w.SignKeyOf = f.at("sign_key_of").signKeyOf(f.at("sign_key"))
 	w.Types, w.Events = f.at("types").types(known, dialect)
 	w.Timezone = f.at("timezone").timezone(s.Timezone)
 	w.Schedule = f.at("schedule").schedule(s.Schedule, w.Timezone)
 	w.Immediate = f.at("immediate").bool(s.Immediate)
 	w.RetryAt = f.at("retry_at").retryAt(dialect.RetryAt)
 	w.Ack = f.at("ack").ack(dialect.Ack)
-	w.Headers = f.at("headers").hidden().headers()
+	w.Headers = f.at("headers").hidden().headers(s.Dialects, dialect.Name)
 	w.From = f.at("from").from()
 	w.Description, _ = f.at("description").text("a text")
 	return w
@@ -172,6 +172,9 @@ func (v value) types(known types, dialect *sinks.Dialect) (all, events []string)
 		return nil, nil
 	}
 	const wanted = "a list of types, such as [Lead]"
+	if v.n.kind == scalar { // a single one needs no brackets
+		v.n = &node{kind: list, line: v.n.line, col: v.n.col, size: 2, items: []*node{v.n}}
+	}
 	items, _ := v.words(wanted, "a type")
 	if v.n.kind == list && len(v.n.items) == 0 {
 		v.fail("is empty; leave the key out for all types")

@@ -1,4 +1,4 @@
-package config
+package jobs
 
 import (
 	"math"
@@ -32,7 +32,7 @@ func ParseDuration(s string) (time.Duration, bool) {
 	return days + d, true
 }
 
-// SpellDuration writes a duration as a person would in the file: 90s, 1d12h.
+// SpellDuration writes a duration as a person would in the configuration: 90s, 1d12h.
 func SpellDuration(d time.Duration) string {
 	if d == 0 {
 		return "0s"
