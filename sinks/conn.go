@@ -15,32 +15,32 @@ import (
 // CRM has not seen. A request's own answer comes after its first byte was written.
 type conn struct {
 	net.Conn
-	clock atomic.Int64 // counts what happens on the connection
-	begun atomic.Int64 // when the first byte of the request under way was written
-	read  atomic.Int64 // when bytes came last
-	fresh atomic.Bool  // a request has taken the connection and written nothing
+	clock atomic.Int64                 // counts what happens on the connection
+	read  atomic.Int64                 // when bytes came last
+	taker atomic.Pointer[atomic.Int64] // of the request that has taken the connection and written nothing: where to say when it does
 }
 
-func (w *conn) Read(b []byte) (int, error) {
-	n, err := w.Conn.Read(b)
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
 	if n > 0 {
-		w.read.Store(w.clock.Add(1))
+		c.read.Store(c.clock.Add(1))
 	}
 	return n, err
 }
 
-func (w *conn) Write(b []byte) (int, error) {
-	if w.fresh.CompareAndSwap(true, false) {
-		w.begun.Store(w.clock.Add(1))
+func (c *conn) Write(b []byte) (int, error) {
+	if begun := c.taker.Swap(nil); begun != nil {
+		begun.Store(c.clock.Add(1))
 	}
-	return w.Conn.Write(b)
+	return c.Conn.Write(b)
 }
 
-// taken says that a request begins.
-func (w *conn) taken() { w.fresh.Store(true) }
-
-// stray reports whether what was read last came before the request was begun.
-func (w *conn) stray() bool { return w.fresh.Load() || w.read.Load() < w.begun.Load() }
+// stray reports whether what was read last came before a request that begun tells of wrote its first byte. The request
+// after it may have the connection by now: what it does makes nothing stray.
+func (c *conn) stray(begun *atomic.Int64) bool {
+	at := begun.Load()
+	return at == 0 || c.read.Load() < at
+}
 
 // connOf is the conn under a connection, nil where there is none.
 func connOf(c net.Conn) *conn {

@@ -67,7 +67,7 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 		refusal.RetryAfter = retryAfter(res, h.clock())
 		return jobs.Answer{}, refusal
 	}
-	if w := way.conn.Load(); w != nil && res.ProtoMajor == 1 && w.stray() {
+	if c := way.conn.Load(); c != nil && res.ProtoMajor == 1 && c.stray(&way.begun) {
 		return jobs.Answer{}, refused(ReasonStray, res.StatusCode, "") // nobody reads on: the connection is closed
 	}
 	buf := buffers.Get().(*[]byte)
@@ -116,15 +116,16 @@ func drain(res *http.Response, cancel context.CancelFunc) {
 type progress struct {
 	connected, answering, noTLS atomic.Bool
 	conn                        atomic.Pointer[conn]
+	begun                       atomic.Int64 // on conn
 }
 
 func (p *progress) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) {
 			p.connected.Store(true)
-			if w := connOf(got.Conn); w != nil {
-				w.taken()
-				p.conn.Store(w)
+			if c := connOf(got.Conn); c != nil {
+				c.taker.Store(&p.begun)
+				p.conn.Store(c)
 			}
 		},
 		GotFirstResponseByte: func() { p.answering.Store(true) },
