@@ -31,13 +31,17 @@ var (
 	sqlOpenVersions = sqlText(`
 		select id, state, version, action, run, carried, spent_in_run, not_before from deliveries
 		where id = any($1::uuid[]) order by id for update`)
-	sqlKnown     = sqlText(`select id from deliveries where id = any($1::uuid[])`)
+	sqlKnown     = sqlText(`select id, state = 'dead' and reason = $2 from deliveries where id = any($1::uuid[])`)
 	sqlSupersede = sqlText(`
 		update deliveries set state = 'dead', reason = $1, last_error = $2, settled_at = $3, next_at = null,
 			spent_in_run = $4, lease = ''
 		where id = any($5::uuid[])`)
-	sqlWait     = sqlText(`update deliveries set next_at = null where id = any($1::uuid[])`)
-	sqlFollow   = sqlText(`update deliveries set id = $2, action = $3, next_at = $4, not_before = null where id = $1`)
+	sqlWait   = sqlText(`update deliveries set next_at = null where id = any($1::uuid[])`)
+	sqlFollow = sqlText(`update deliveries set id = $2, action = $3, next_at = $4, not_before = null where id = $1`)
+	sqlRevive = sqlText(`
+		update deliveries set id = $2, action = $3, next_at = $4, run = $5, state = 'pending', reason = '', last_error = '',
+			settled_at = null, not_before = null, carried = $6
+		where id = $1`)
 	sqlVersions = sqlText(`
 		select row_key, acked, tried from row_versions
 		where webhook = $1 and type = $2 and row_key = any($3::text[])`)
@@ -80,7 +84,7 @@ type heldRows struct {
 	t       *tx
 	rows    map[rowKey]*tracked
 	byID    map[string]*version
-	known   map[uuid.UUID]bool
+	known   map[uuid.UUID]bool // ids that there are; true: superseded
 	runs    runCounts
 	due     dues
 	dead    map[jobs.Reason][]string
@@ -93,6 +97,8 @@ type heldRows struct {
 type following struct {
 	id, newID, action string
 	at                time.Time
+	revived           bool // it had been superseded
+	run               string
 }
 
 // holdRows takes the right to enter and settle versions of these rows. track: rows that are not there yet begin to be.
@@ -169,10 +175,11 @@ func (v *heldRows) look(ctx context.Context, candidates []*jobs.Delivery) error 
 			ids = append(ids, id.String())
 		}
 	}
-	return v.t.each(ctx, sqlKnown, []any{ids}, func(rows *sql.Rows) error {
+	return v.t.each(ctx, sqlKnown, []any{ids, string(jobs.Superseded)}, func(rows *sql.Rows) error {
 		var id uuid.UUID
-		err := rows.Scan(&id)
-		v.known[id] = true
+		var superseded bool
+		err := rows.Scan(&id, &superseded)
+		v.known[id] = superseded
 		return err
 	})
 }
@@ -193,7 +200,7 @@ func candidateIDs(k jobs.Key) []uuid.UUID {
 // enter says what becomes of a version that was seen; ok: it is entered, as the delivery returned.
 func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
 	for _, id := range candidateIDs(d.Key) {
-		if v.known[id] {
+		if _, known := v.known[id]; known {
 			return d, false
 		}
 	}
@@ -212,7 +219,7 @@ func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
 		return d, false
 	}
 	d.ID = d.Key.ID()
-	v.known[d.ID] = true
+	v.known[d.ID] = false
 	if behind.isOpen() {
 		v.end(behind, jobs.Superseded)
 		r.behind = ""
@@ -290,8 +297,32 @@ func (v *heldRows) settled(o *jobs.Outcome) (withdrawn bool) {
 	if o.Newer == nil {
 		return false
 	}
+	if v.revive(r, o.Newer) {
+		return false
+	}
 	_, entered := v.enter(*o.Newer)
 	return !entered && o.Newer.Action == jobs.ActionRemove
+}
+
+// revive lets a version go again that one superseded which had been read before it, and was entered after it: the row
+// is as it says.
+func (v *heldRows) revive(r *tracked, newer *jobs.Delivery) bool {
+	for _, id := range candidateIDs(newer.Key) {
+		if !v.known[id] {
+			continue
+		}
+		key := newer.Key
+		if key.Action = r.Action(key.Action); key.Action == "" || !newer.Wanted.Has(key.Action) {
+			return false
+		}
+		f := following{id: id.String(), newID: key.ID().String(), action: key.Action, at: latest(v.t.now, newer.NextAt), revived: true, run: newer.Run}
+		v.follow = append(v.follow, f)
+		v.due.add(newer.Webhook, f.at)
+		v.runs.of(f.run).gathered++
+		r.open = f.newID
+		return true
+	}
+	return false
 }
 
 // next lets a version go that waited for d.
@@ -325,6 +356,12 @@ func (v *heldRows) store(ctx context.Context) error {
 		}
 	}
 	for _, f := range v.follow {
+		if f.revived {
+			if _, err := v.t.exec(ctx, sqlRevive, f.id, f.newID, f.action, f.at, f.run, false); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := v.t.exec(ctx, sqlFollow, f.id, f.newID, f.action, f.at); err != nil {
 			return err
 		}
