@@ -7,7 +7,9 @@
 // pending deliveries are changed only by who holds the webhook's row in due, so a claim, a run that begins and a
 // release never see each other half done. Rows are locked in one order everywhere: registry, lease, stream,
 // subscription, row_versions, deliveries that are entered or sending, tallies, due, deliveries that are pending, runs; within a
-// table by key. What deadlocks all the same is tried again.
+// table by key. Two leave that order, seldom: an outcome that stops a webhook or lets it go takes the webhook's row and
+// the registry last, and a version that is entered looks at one that is being sent under due. What deadlocks is tried
+// again.
 //
 // # Promises to those who read the source
 //
