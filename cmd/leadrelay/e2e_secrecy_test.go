@@ -71,6 +71,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		status("no: " + said)
 	case "body":
 		_, _ = w.Write(body)
+	case "plain":
+		fmt.Fprint(w, said)
 	case "page":
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, "<h1>%s</h1>", said)
@@ -125,7 +127,7 @@ func TestSecrecy(t *testing.T) {
 			}
 			crm := startServer(t, http.HandlerFunc(echo), func() {})
 			app := newApplication(t, engine)
-			where := append(slices.Sorted(maps.Keys(echoes)), "word", "shouted", "path", "body", "page", "location", "headers", "encoding", "success", "withdrawn", "rejected")
+			where := append(slices.Sorted(maps.Keys(echoes)), "word", "shouted", "path", "body", "plain", "page", "location", "headers", "encoding", "success", "withdrawn", "rejected")
 			var config strings.Builder
 			fmt.Fprintf(&config, "source: %q\nledger: %q\nsecrets_key_file: secrets.key\nimmediate: true\nhttp: {timeout: 3s, allow_http: true, allow_private: true}\nwebhooks:\n", app.source, ledger)
 			for _, w := range where {
