@@ -13,7 +13,8 @@ import (
 )
 
 // TestSideBySide: a daemon and runs by hand on one ledger push no record twice, while rows are committed all the time;
-// to a webhook that is immediate, to one that has a schedule, and to one whose first answers are bad.
+// to a webhook that is immediate, to one that has a schedule, and to one that refuses each record at first (and is not
+// down: it would be held).
 func TestSideBySide(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines {
@@ -22,7 +23,7 @@ func TestSideBySide(t *testing.T) {
 			crms := map[string]*receiver.Receiver{}
 			urls := map[string]string{}
 			for webhook, answer := range map[string]receiver.Behaviour{
-				"atonce": nil, "scheduled": nil, "failing": receiver.Each(receiver.Status(503), receiver.Success),
+				"atonce": nil, "scheduled": nil, "failing": receiver.Each(receiver.Status(422), receiver.Success),
 			} {
 				crms[webhook], urls[webhook] = startCRM(t, answer)
 			}
