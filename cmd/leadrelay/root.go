@@ -52,13 +52,17 @@ type app struct {
 	logLevel   string
 	logFormat  string
 
-	log   *slog.Logger
-	logTo *stderrLog
+	log        *slog.Logger
+	logTo      *stderrLog
+	journalled bool // standard error is systemd's journal
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	to := &stderrLog{to: stderr}
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(to, nil)), logTo: to}
+	return &app{
+		stdin: stdin, stdout: stdout, stderr: stderr,
+		log: slog.New(slog.NewTextHandler(to, nil)), logTo: to, journalled: journalled(stderr, os.Getenv("JOURNAL_STREAM")),
+	}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -157,14 +161,23 @@ func (a *app) openLog() error {
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
 		return usageErrorf("--log-level %q: write debug, info, warn or error", a.logLevel)
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := slog.HandlerOptions{Level: level}
+	var handler func(io.Writer) slog.Handler
 	switch a.logFormat {
 	case "text":
-		a.log = slog.New(slog.NewTextHandler(a.logTo, options))
-	case "json":
-		a.log = slog.New(slog.NewJSONHandler(a.logTo, options))
+		if a.journalled {
+			options.ReplaceAttr = withoutTime
+		}
+		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, &options) }
+	case "json": // each line a document that is whole without the journal, the time included
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, &options) }
 	default:
 		return usageErrorf("--log-format %q: write text or json", a.logFormat)
+	}
+	if a.journalled {
+		a.log = slog.New(newJournalHandler(a.logTo, handler))
+	} else {
+		a.log = slog.New(handler(a.logTo))
 	}
 	return nil
 }
@@ -187,7 +200,11 @@ func (a *app) exitCode(err error) int {
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(a.stderr, "leadrelay: %v\n", err)
+	to := a.stderr
+	if a.journalled {
+		to = prefixed{to, priorityError}
+	}
+	fmt.Fprintf(to, "leadrelay: %v\n", err)
 	return code
 }
 
