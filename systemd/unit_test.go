@@ -130,6 +130,20 @@ func TestEveryDirectiveHasItsReason(t *testing.T) {
 	}
 }
 
+// TestEveryHostHasItsPrograms: a minimal Debian, which the unit is for, has a shell and little else. What is missing is
+// found out when a reload fails.
+func TestEveryHostHasItsPrograms(t *testing.T) {
+	commands := regexp.MustCompile(`(?m)^Exec\w+=([^ ]+)`).FindAllStringSubmatch(read(t, unit), -1)
+	if len(commands) == 0 {
+		t.Fatal("the unit starts nothing")
+	}
+	for _, c := range commands {
+		if c[1] != "/usr/local/bin/leadrelay" && c[1] != "/bin/sh" {
+			t.Errorf("%s: this program is not on every host", c[0])
+		}
+	}
+}
+
 func TestSysusers(t *testing.T) {
 	root := t.TempDir()
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
