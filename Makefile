@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Go asks git for a version of its own, and builds nothing in a checkout that belongs to another user.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
-.PHONY: demo test build bench lint help needs
+.PHONY: demo test torture build bench lint help needs
 
 # How long each Go benchmark runs: make bench BENCHTIME=5s.
 BENCHTIME ?= 1s
@@ -16,6 +16,11 @@ demo: build ## see leads and appointments pushed, refused, retried and acknowled
 
 test: needs ## run all tests, on real databases and with the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+# In the package's folder, so that what is printed is seen while it runs. make torture TORTURE='-torture.seed 7'
+torture: needs ## kill the program hundreds of times and count what is lost; under 30 minutes, ends with a table
+	@rm -rf bin/torture && mkdir -p bin/torture && cd cmd/leadrelay && \
+	go test -run '^TestTorture$$' -timeout 45m -torture -torture.dir "$$PWD/../../bin/torture" $(TORTURE)
 
 # A static binary; git is asked for its version where there is git.
 build: ## build bin/leadrelay
@@ -34,7 +39,7 @@ lint: ## check formatting (gofumpt), go vet and staticcheck
 	go tool staticcheck ./...
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 needs:
 	@.ci/needs
