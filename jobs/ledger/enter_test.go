@@ -193,3 +193,35 @@ func TestEnterBackfill(t *testing.T) {
 		}
 	})
 }
+
+// A page that was read before a backfill was begun again, of more rows, does not end that one, though both are at their
+// beginnings.
+func TestEnterBackfillBegunAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		put := func(sub jobs.Subscription) {
+			t.Helper()
+			c := s.changed()
+			c.Subscriptions = []jobs.Subscription{sub}
+			s.must(s.ChangeWebhooks(ctx, c))
+		}
+		read := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start, Until: "s"}
+		put(read)
+		for name, change := range map[string]func(*jobs.Subscription){
+			"of earlier rows too": func(s *jobs.Subscription) { s.Since = time.Time{} },
+			"of fewer rows":       func(s *jobs.Subscription) { s.Before = start.Add(time.Hour) },
+		} {
+			again := read
+			change(&again)
+			put(again)
+			_, err := s.Enter(ctx, jobs.Entries{Type: "Lead", Bookmark: "b", Backfill: &read, Done: true, Deliveries: []jobs.Delivery{s.record("acme", jobs.Pending)}})
+			if !errors.Is(err, jobs.ErrBookmarkMoved) {
+				t.Errorf("%s: the page of the one before: %v", name, err)
+			}
+			if diff := cmp.Diff([]jobs.Subscription{again}, must[jobs.Registered](t)(s.Webhooks(ctx)).Subscriptions); diff != "" {
+				t.Errorf("%s: subscription (-want +got):\n%s", name, diff)
+			}
+		}
+	})
+}
