@@ -62,7 +62,8 @@ type Streams interface {
 	AllStreams(ctx context.Context) ([]Stream, error)
 	// EnterStream makes a stream that is not there yet; one that is, is left as it is.
 	EnterStream(ctx context.Context, typ, definition string, first Bookmark) error
-	// ResetStream sets a stream's bookmark and definition and clears its error.
+	// ResetStream sets a stream's bookmark and definition and clears its error. What passed before is not known to have
+	// been entered any more: Subscription.Steady becomes the bookmark, and nothing is Filled.
 	ResetStream(ctx context.Context, typ, definition string, b Bookmark) error
 	// StopStream records why a stream cannot go on; "" lets it run again. The bookmark stays.
 	StopStream(ctx context.Context, typ, why string) error
@@ -82,6 +83,9 @@ type Change struct {
 	Put           []Webhook            // new, or as they are to be; State and StateReason included
 	Subscriptions []Subscription       // new, or as they are to be
 	Pull          map[string]time.Time // webhook → its next fire: records waiting for a later one wait for this one
+	// Rewanted are webhooks that come to want other records than before. Subscription.Steady becomes the bookmark of its
+	// stream, nothing is Filled any more, and a backfill that is under way begins again.
+	Rewanted []string
 }
 
 // Registry keeps the webhooks.

@@ -92,6 +92,9 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 				return did, err
 			}
 		}
+		if was != nil && rewants(was, w) {
+			change.Rewanted = append(change.Rewanted, w.ID)
+		}
 		for _, src := range p.Sources {
 			if !w.WantsType(src.Type()) || subscribed[subscriber{w.ID, src.Type()}] {
 				continue
@@ -300,28 +303,6 @@ func (p Provisioning) pull(change *Change, w *Webhook) error {
 	}
 	change.Pull[w.ID] = s.Next(now)
 	return nil
-}
-
-// subscribe says where a webhook begins in a stream. ends keeps the streams' ends: they are read once, after the
-// streams' versions were, so that nothing can pass between the two unseen.
-func (p Provisioning) subscribe(ctx context.Context, w *Webhook, src Source, ends map[string]Bookmark) (Subscription, error) {
-	end, ok := ends[src.Type()]
-	if !ok {
-		var err error
-		if end, err = src.End(ctx); err != nil {
-			return Subscription{}, fmt.Errorf("end of stream %s: %w", src.Type(), err)
-		}
-		ends[src.Type()] = end
-	}
-	sub := Subscription{Webhook: w.ID, Type: src.Type(), Start: end}
-	since, err := w.since()
-	if err != nil {
-		return sub, err
-	}
-	if w.From != FromNow {
-		sub.Since, sub.Until = since, end
-	}
-	return sub, nil
 }
 
 // sameWebhook compares two webhooks; an empty list is as good as none, and another's key is no part of a webhook.

@@ -246,6 +246,9 @@ func (r Registrar) edit(ctx context.Context, id string, f func(*Webhook) error) 
 				return err
 			}
 		}
+		if rewants(&was, &w) {
+			change.Rewanted = []string{w.ID}
+		}
 		return r.put(ctx, change, &set, &w)
 	})
 	return w, err

@@ -138,14 +138,3 @@ func MaskedURL(raw Secret) string {
 	}
 	return masked
 }
-
-// A Subscription ties a webhook to one stream: where in the stream it begins, and how far a backfill has come.
-type Subscription struct {
-	Webhook  string
-	Type     string
-	Start    Bookmark  // rows that were visible here are older than the webhook
-	Since    time.Time // the backfill takes only rows created at or after this; zero: no such bound
-	Before   time.Time // and before this; zero: no such bound
-	Backfill Bookmark  // the backfill's own cursor; "" is the beginning
-	Until    Bookmark  // where the backfill ends; "" where none is under way: Enter with Done clears it
-}

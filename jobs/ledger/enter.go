@@ -14,10 +14,6 @@ import (
 var (
 	sqlMoveBookmark = sqlText(`
 		update streams set bookmark = $3, version = version + 1, fresh = false where type = $1 and version = $2`)
-	sqlMoveBackfill = sqlText(`
-		update subscriptions set backfill = $3, until_at = $4
-		where webhook = $1 and type = $2 and backfill = $5 and until_at = $6
-			and since is not distinct from $7::timestamptz and before_at is not distinct from $8::timestamptz`)
 	sqlEnter = sqlText(`
 		insert into deliveries (id, webhook, type, row_key, version, action, chatbot, state, reason, seen_at,
 			not_before, next_at, last_error, settled_at, run, lease)
@@ -146,16 +142,10 @@ func (t *tx) insertVersions(ctx context.Context, v *heldRows) error {
 }
 
 func (t *tx) moveBookmark(ctx context.Context, e jobs.Entries) error {
-	var n int64
-	var err error
-	switch b := e.Backfill; {
-	case b == nil:
-		n, err = t.exec(ctx, sqlMoveBookmark, e.Type, e.Version, string(e.Bookmark))
-	case e.Done:
-		n, err = t.exec(ctx, sqlMoveBackfill, b.Webhook, b.Type, "", "", string(b.Backfill), string(b.Until), b.Since, b.Before)
-	default:
-		n, err = t.exec(ctx, sqlMoveBackfill, b.Webhook, b.Type, string(e.Bookmark), string(b.Until), string(b.Backfill), string(b.Until), b.Since, b.Before)
+	if e.Backfill != nil {
+		return t.moveBackfill(ctx, e)
 	}
+	n, err := t.exec(ctx, sqlMoveBookmark, e.Type, e.Version, string(e.Bookmark))
 	if err == nil && n == 0 {
 		return jobs.ErrBookmarkMoved
 	}

@@ -40,7 +40,7 @@ func TestStreams(t *testing.T) {
 			t.Errorf("stopped (-want +got):\n%s", diff)
 		}
 		s.must(s.ResetStream(ctx, "Lead", "leads.uuid", "b4"))
-		want.Definition, want.Bookmark, want.Version, want.Error = "leads.uuid", "b4", 3, ""
+		want.Definition, want.Bookmark, want.Version, want.Generation, want.Error = "leads.uuid", "b4", 3, 2, ""
 		if diff := cmp.Diff([]jobs.Stream{want}, must[[]jobs.Stream](t)(s.AllStreams(ctx))); diff != "" {
 			t.Errorf("reset (-want +got):\n%s", diff)
 		}
@@ -181,7 +181,7 @@ func TestEnterBackfill(t *testing.T) {
 		if err := page("b3", false); !errors.Is(err, jobs.ErrBookmarkMoved) {
 			t.Errorf("a page of a backfill that is done: %v", err)
 		}
-		sub.Backfill, sub.Until = "", ""
+		sub.Backfill, sub.Until, sub.Filled = "", "", []jobs.Span{{Since: start}}
 		if diff := cmp.Diff([]jobs.Subscription{sub}, must[jobs.Registered](t)(s.Webhooks(ctx)).Subscriptions); diff != "" {
 			t.Errorf("subscription (-want +got):\n%s", diff)
 		}

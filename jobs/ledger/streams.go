@@ -16,6 +16,7 @@ var (
 		insert into streams (type, definition, bookmark) values ($1, $2, $3) on conflict (type) do nothing`)
 	sqlResetStream = sqlText(`
 		update streams set definition = $2, bookmark = $3, error = '', version = version + 1 where type = $1`)
+	sqlUnsteady   = sqlText(`update subscriptions set steady = $2, filled = '[]' where type = $1`)
 	sqlStopStream = sqlText(`update streams set error = $2 where type = $1`)
 )
 
@@ -63,9 +64,22 @@ func (l *Ledger) EnterStream(ctx context.Context, typ, definition string, first 
 	})
 }
 
-// ResetStream sets a stream's bookmark and definition; a page that is being read is then refused.
+// ResetStream sets a stream's bookmark and definition; a page that is being read is then refused. It is a change of the
+// webhooks, too: they begin anew to be known to have had all.
 func (l *Ledger) ResetStream(ctx context.Context, typ, definition string, b jobs.Bookmark) error {
-	return l.changeOne(ctx, "reset stream "+typ, sqlResetStream, typ, definition, string(b))
+	return l.change(ctx, "reset stream "+typ, func(ctx context.Context, t *tx) error {
+		if _, err := t.exec(ctx, sqlChanged); err != nil {
+			return err
+		}
+		n, err := t.exec(ctx, sqlResetStream, typ, definition, string(b))
+		if err == nil && n == 0 {
+			return jobs.ErrNotFound
+		}
+		if err == nil {
+			_, err = t.exec(ctx, sqlUnsteady, typ, string(b))
+		}
+		return err
+	})
 }
 
 // StopStream records why a stream cannot go on.

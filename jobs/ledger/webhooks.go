@@ -16,8 +16,6 @@ var (
 		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
-	sqlSubscriptions = sqlText(`
-		select webhook, type, start_at, since, before_at, backfill, until_at from subscriptions order by webhook, type`)
 
 	sqlNextGeneration = sqlText(`update registry set generation = generation + 1 where generation = $1`)
 	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
@@ -43,10 +41,6 @@ var (
 	sqlPutDue = sqlText(`
 		insert into due (webhook, active) select e.name, e.act from unnest($1::text[], $2::boolean[]) as e(name, act)
 		where true on conflict (webhook) do nothing`)
-	sqlPutSubscription = sqlText(`
-		insert into subscriptions (webhook, type, start_at, since, before_at, backfill, until_at) values ($1, $2, $3, $4, $5, $6, $7)
-		on conflict (webhook, type) do update set start_at = excluded.start_at, since = excluded.since, before_at = excluded.before_at,
-			backfill = excluded.backfill, until_at = excluded.until_at`)
 
 	sqlActivate = sqlText(`
 		update due set active = e.act, probe_at = e.probe, due_at = case when e.act then due.due_at end
@@ -78,8 +72,7 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 				return err
 			}
 			if err := t.each(ctx, sqlSubscriptions, nil, func(rows *sql.Rows) error {
-				var s jobs.Subscription
-				err := rows.Scan(&s.Webhook, &s.Type, &s.Start, instant{&s.Since}, instant{&s.Before}, &s.Backfill, &s.Until)
+				s, err := scanSubscription(rows)
 				r.Subscriptions = append(r.Subscriptions, s)
 				return err
 			}); err != nil {
@@ -153,8 +146,13 @@ func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
 		if err := t.standAll(ctx, c.Put, before); err != nil {
 			return err
 		}
-		for _, s := range c.Subscriptions {
-			if _, err := t.exec(ctx, sqlPutSubscription, s.Webhook, s.Type, string(s.Start), s.Since, s.Before, string(s.Backfill), string(s.Until)); err != nil {
+		if len(c.Rewanted) > 0 {
+			if _, err := t.exec(ctx, sqlRewanted, c.Rewanted); err != nil {
+				return err
+			}
+		}
+		for i := range c.Subscriptions {
+			if err := t.putSubscription(ctx, &c.Subscriptions[i]); err != nil {
 				return err
 			}
 		}

@@ -46,6 +46,8 @@ create table subscriptions (
 	before_at integer,
 	backfill  text not null,
 	until_at  text not null,
+	steady    text not null, -- a bookmark: until there the webhook wanted other records, or the stream was reset
+	filled    text not null, -- JSON: the backfills that have ended since, as since/before
 	primary key (webhook, type)
 ) strict;
 
