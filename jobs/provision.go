@@ -111,6 +111,13 @@ func (p Provisioning) try(ctx context.Context) (Provisioned, error) {
 	for i := range p.Desired {
 		wanted[p.Desired[i].ID] = true
 	}
+	for i := range set.Webhooks {
+		if w := &set.Webhooks[i]; !wanted[w.ID] {
+			if err := p.beginIn(streams, w, subscribed, &change); err != nil {
+				return did, err
+			}
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(known)) {
 		w := *known[id]
 		if w.Origin == p.Origin && !wanted[id] && !p.Kept[id] && w.State != Disabled {

@@ -70,6 +70,28 @@ func (p Provisioning) subscribe(ctx context.Context, w *Webhook, src Source, end
 	return sub, nil
 }
 
+// beginIn lets a webhook that is not of the file begin in streams that came after it, where the ledger finds these: what
+// they gave it until now is behind that.
+func (p Provisioning) beginIn(streams []Stream, w *Webhook, subscribed map[subscriber]bool, change *Change) error {
+	for _, st := range streams {
+		known := slices.ContainsFunc(p.Sources, func(src Source) bool { return src.Type() == st.Type })
+		if !known || !w.WantsType(st.Type) || subscribed[subscriber{w.ID, st.Type}] {
+			continue
+		}
+		since, err := w.since()
+		if err != nil {
+			return err
+		}
+		sub := Subscription{Webhook: w.ID, Type: st.Type, Start: st.Bookmark}
+		if w.From != FromNow {
+			sub.Since, sub.Until = since, sub.Start
+		}
+		change.Subscriptions = append(change.Subscriptions, sub)
+		change.Versions[st.Type] = st.Version
+	}
+	return nil
+}
+
 // rewants reports whether a change may let a webhook want records that it did not want before.
 func rewants(was, w *Webhook) bool {
 	sorted := func(list []string) []string { return slices.Sorted(slices.Values(list)) }

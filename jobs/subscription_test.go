@@ -106,3 +106,48 @@ func TestWantingOtherRecords(t *testing.T) {
 		})
 	}
 }
+
+// TestWebhookByHandAndLaterStream: a webhook that was entered by hand begins in a stream that is configured after it at
+// the stream's bookmark, so that it loses nothing, and can be filled up from it.
+func TestWebhookByHandAndLaterStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.close()
+		ctx := context.Background()
+		must[jobs.Webhook](t)(b.registrar().Add(ctx, hook("now")))
+		must[jobs.Webhook](t)(b.registrar().Add(ctx, hook("all", func(w *jobs.Webhook) { w.From, w.URL = jobs.FromBeginning, "https://all.example.com" })))
+		quotes := newTable("Quote")
+		older := quotes.add("bot", 2)
+		both := func(o *jobs.Options) { o.Sources = append(o.Sources, quotes) }
+		provision := func() {
+			if _, err := (jobs.Provisioning{Ledger: b.ledger, Sources: []jobs.Source{b.leads, quotes}, Origin: "config.yaml"}).Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		provision()
+		newer := quotes.add("bot", 1)
+		provision() // again: nothing more
+		if got := b.subscription("now", "Quote").Start; got != "2" {
+			t.Errorf("it begins at %q", got)
+		}
+		run := func() {
+			if _, err := b.runner(both).RunNow(ctx, jobs.Scope{}, false, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run()
+		if diff := cmp.Diff(once("Quote", newer...), b.crm.got("now")); diff != "" {
+			t.Errorf("from now (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(once("Quote", append(older, newer...)...), b.crm.got("all")); diff != "" {
+			t.Errorf("from the beginning (-want +got):\n%s", diff)
+		}
+		if n, err := jobs.BackfillByHand(ctx, b.ledger, []jobs.Source{b.leads, quotes}, "now", time.Time{}, time.Time{}, false); n != 2 || err != nil {
+			t.Errorf("a backfill finds %d older rows, %v", n, err)
+		}
+		run()
+		if diff := cmp.Diff(once("Quote", append(older, newer...)...), b.crm.got("now")); diff != "" {
+			t.Errorf("filled up (-want +got):\n%s", diff)
+		}
+	})
+}
