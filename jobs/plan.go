@@ -222,9 +222,9 @@ func (p Plan) fresh(ctx context.Context, src Source, w *Webhook, records []Recor
 		rec := &records[i]
 		key := Key{Webhook: w.ID, Type: rec.Type, Row: rec.Row, Version: versionOf(src, rec), Action: drafted(wanted, rec)}
 		if src.Versioned() && key.Action != "" {
-			key.Action = known[rec.Row].Action(key.Action)
+			key.Action = known[rec.Row].Action(key.Action, wanted)
 		}
-		if key.Action == "" || !wanted.Has(key.Action) {
+		if key.Action == "" {
 			continue
 		}
 		if err := p.one(w, rec, key, p.Now(), f); err != nil {

@@ -37,18 +37,23 @@ type RowVersions struct {
 	Tried bool   // something of the row was sent since, acknowledged or not
 }
 
-// Action is what a version of the row, drafted as ActionCreate, ActionUpdate or ActionRemove, goes as; "": it is not
-// owed. A CRM that acknowledged nothing of a row has to be told of it anew, whatever changed; one that was sent nothing
-// need not hear that it is gone.
-func (v RowVersions) Action(drafted string) string {
+// Action is what a version of the row, drafted as ActionCreate, ActionUpdate or ActionRemove, goes as at a webhook that
+// wants to hear of these; "": it is not owed. A CRM that acknowledged nothing of a row has to be told of it anew, whatever
+// changed; one that was sent nothing need not hear that it is gone, unless it never hears of new rows. Where a removal was
+// sent and not acknowledged the CRM may have heeded it: one that does not hear of changes is then told of the row anew.
+func (v RowVersions) Action(drafted string, wanted Actions) string {
 	there := v.Acked == ActionCreate || v.Acked == ActionUpdate
+	action := drafted
 	switch {
-	case drafted == ActionRemove && !there && !v.Tried:
+	case drafted == ActionRemove && !there && !v.Tried && (v.Acked != "" || wanted.Has(ActionCreate)):
 		return ""
-	case drafted == ActionCreate && there:
-		return ActionUpdate
+	case drafted == ActionCreate && there && !(v.Tried && wanted.Has(ActionRemove) && !wanted.Has(ActionUpdate)):
+		action = ActionUpdate
 	}
-	return drafted
+	if !wanted.Has(action) {
+		return ""
+	}
+	return action
 }
 
 // wantedActions are those of a type's events that a webhook wants and its dialect can tell.

@@ -18,13 +18,10 @@ func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
 	under := open.isOpen() && open.state == string(jobs.Sending)
 	went := r.RowVersions
 	if under { // how that ends says what this goes as; most are acknowledged
-		went.Tried = true
-		if open.action != jobs.ActionRemove {
-			went.Acked = open.action
-		}
+		went = jobs.RowVersions{Acked: open.action, Tried: d.Action == jobs.ActionRemove}
 	}
-	d.Action = went.Action(d.Action)
-	if d.Action == "" || !d.Wanted.Has(d.Action) {
+	d.Action = went.Action(d.Action, d.Wanted)
+	if d.Action == "" {
 		return d, false
 	}
 	d.ID = d.Key.ID()
@@ -42,7 +39,7 @@ func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
 	if d.State == jobs.Pending {
 		if under {
 			d.NotBefore, d.NextAt = latest(d.NextAt, d.NotBefore), time.Time{}
-			r.behind = d.ID.String()
+			r.behind, r.wanted = d.ID.String(), d.Wanted
 			v.waiting = append(v.waiting, r.behind)
 		} else {
 			r.open = d.ID.String()
@@ -121,7 +118,7 @@ func (v *heldRows) revive(r *tracked, newer *jobs.Delivery) bool {
 			continue
 		}
 		key := newer.Key
-		if key.Action = r.Action(key.Action); key.Action == "" || !newer.Wanted.Has(key.Action) {
+		if key.Action = r.Action(key.Action, newer.Wanted); key.Action == "" {
 			return false
 		}
 		f := following{id: id.String(), newID: key.ID().String(), action: key.Action, at: latest(v.t.now, newer.NextAt), revived: true, run: newer.Run}
@@ -138,10 +135,10 @@ func (v *heldRows) revive(r *tracked, newer *jobs.Delivery) bool {
 func (v *heldRows) next(r *tracked, behind *version, d *jobs.Delivery) {
 	r.behind = ""
 	drafted := behind.action
-	if drafted == jobs.ActionUpdate && (r.Acked != "" || d.Action == jobs.ActionCreate) { // else its webhook hears of changes alone
+	if drafted == jobs.ActionUpdate && r.wanted.Has(jobs.ActionCreate) { // as it was, before d said what it would go as
 		drafted = jobs.ActionCreate
 	}
-	action := r.Action(drafted)
+	action := r.Action(drafted, r.wanted)
 	if action == "" {
 		v.end(behind, jobs.Withdrawn)
 		return

@@ -18,15 +18,16 @@ var (
 		from unnest($1::text[], $2::text[], $3::text[]) as e(webhook, type, row_key)
 		where true on conflict (webhook, type, row_key) do nothing`)
 	sqlLockRows = sqlText(`
-		select webhook, type, row_key, open_id, behind_id, acked, tried from row_versions
+		select webhook, type, row_key, open_id, behind_id, behind_wanted, acked, tried from row_versions
 		where (webhook, type, row_key) in (
 			select e.webhook, e.type, e.row_key
 			from unnest($1::text[], $2::text[], $3::text[]) as e(webhook, type, row_key))
 		order by webhook, type, row_key for update`)
 	sqlPutRows = sqlText(`
-		update row_versions set open_id = e.now_open, behind_id = e.now_behind, acked = e.now_acked, tried = e.now_tried
-		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[])
-			as e(hook, kind, key, now_open, now_behind, now_acked, now_tried)
+		update row_versions set open_id = e.now_open, behind_id = e.now_behind, acked = e.now_acked, tried = e.now_tried,
+			behind_wanted = e.now_wanted
+		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::int[])
+			as e(hook, kind, key, now_open, now_behind, now_acked, now_tried, now_wanted)
 		where webhook = e.hook and type = e.kind and row_key = e.key`)
 	sqlOpenVersions = sqlText(`
 		select id, state, version, action, run, carried, spent_in_run, not_before from deliveries
@@ -64,7 +65,8 @@ func compareRows(a, b rowKey) int {
 
 // A tracked row is what row_versions says of it.
 type tracked struct {
-	open, behind string // ids of deliveries; ""
+	open, behind string       // ids of deliveries; ""
+	wanted       jobs.Actions // by the webhook of behind, when that was entered
 	jobs.RowVersions
 }
 
@@ -128,7 +130,7 @@ func (t *tx) holdRows(ctx context.Context, keys []rowKey, track bool) (*heldRows
 	err := t.each(ctx, sqlLockRows, args, func(rows *sql.Rows) error {
 		var k rowKey
 		r := &tracked{}
-		err := rows.Scan(&k.webhook, &k.typ, &k.row, &r.open, &r.behind, &r.Acked, &r.Tried)
+		err := rows.Scan(&k.webhook, &k.typ, &k.row, &r.open, &r.behind, &r.wanted, &r.Acked, &r.Tried)
 		v.rows[k] = r
 		return err
 	})
@@ -233,6 +235,7 @@ func (v *heldRows) store(ctx context.Context) error {
 			b.text(s)
 		}
 		b.flag(r.Tried)
+		b.number(int64(r.wanted))
 		b.end()
 	}
 	_, err := v.t.exec(ctx, sqlPutRows, b.args()...)

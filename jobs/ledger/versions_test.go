@@ -19,6 +19,12 @@ func versionSeen(webhook, row, version, action string) jobs.Delivery {
 	return jobs.Delivery{ID: k.ID(), Key: k, Chatbot: "bot", State: jobs.Pending}
 }
 
+// wanting is a version for a webhook that wants to hear of these actions.
+func wanting(actions jobs.Actions, d jobs.Delivery) jobs.Delivery {
+	d.Wanted = actions
+	return d
+}
+
 // see enters a page of versions.
 func (s *stage) see(page ...jobs.Delivery) []bool {
 	s.t.Helper()
@@ -248,6 +254,38 @@ func TestVersions(t *testing.T) {
 				}
 			}
 		}, map[string]string{"v1 create": "superseded", "v2 create": "delivered"}},
+		"a row that comes back while its removal is sent is changed for a webhook that hears of changes alone": {func(s *stage, lease string) {
+			s.see(wanting(jobs.Updates|jobs.Removes, versionSeen("a", "1", "v1", update)))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(wanting(jobs.Updates|jobs.Removes, versionSeen("a", "1", "v2", remove)))
+			d := s.claimOne(lease)
+			s.see(wanting(jobs.Updates|jobs.Removes, versionSeen("a", "1", "v3", update)))
+			s.settleAs(d, jobs.Delivered, nil)
+			s.claimOne(lease)
+		}, map[string]string{"v1 update": "delivered", "v2 remove": "delivered", "v3 update": "sending"}},
+		"and is told anew to one that hears of no changes": {func(s *stage, lease string) {
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v1", create)))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v2", remove)))
+			d := s.claimOne(lease)
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v3", create)))
+			s.settleAs(d, jobs.Delivered, nil)
+			s.claimOne(lease)
+		}, map[string]string{"v1 create": "delivered", "v2 remove": "delivered", "v3 create": "sending"}},
+		"whether or not the removal was acknowledged": {func(s *stage, lease string) {
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v1", create)))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v2", remove)))
+			s.settleAs(s.claimOne(lease), jobs.Pending, nil)
+			s.see(wanting(jobs.Creates|jobs.Removes, versionSeen("a", "1", "v3", create)))
+		}, map[string]string{"v1 create": "delivered", "v2 remove": "superseded", "v3 create": "pending"}},
+		"a removal is told to a webhook that hears of removals alone": {func(s *stage, lease string) {
+			s.see(wanting(jobs.Removes, versionSeen("a", "1", "v1", remove)))
+			s.settleAs(s.claimOne(lease), jobs.Delivered, nil)
+			if s.see(wanting(jobs.Removes, versionSeen("a", "1", "v2", remove)))[0] {
+				s.t.Error("a row that is gone goes once more")
+			}
+		}, map[string]string{"v1 remove": "delivered"}},
 		"a rejected version supersedes too": {func(s *stage, lease string) {
 			s.see(versionSeen("a", "1", "v1", create))
 			d := versionSeen("a", "1", "v2", create)

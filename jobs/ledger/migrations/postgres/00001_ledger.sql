@@ -114,6 +114,7 @@ create table row_versions (
 	row_key   text not null,
 	open_id   text not null default '',
 	behind_id text not null default '',
+	behind_wanted smallint not null default 0, -- the actions that its webhook wants to hear of, as bits; 0: all
 	acked     text not null default '', -- the action that was acknowledged last
 	tried     boolean not null default false, -- something was sent since
 	primary key (webhook, type, row_key)
