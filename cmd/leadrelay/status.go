@@ -17,7 +17,11 @@ func newStatusCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Print what is pending, failing, delivered and dead, by webhook, and where the streams are",
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+		Long: `Print what is pending, failing, delivered and dead, by webhook, and where the streams are.
+
+Failing is of the pending what failed at least once. Delivered is without test answers, and dead without what is
+superseded: such a version of a row is not sent since a newer one is, and that one is counted.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}
 }
 

@@ -123,6 +123,7 @@ func TestTenThousandWebhooks(t *testing.T) {
 			states.text("")
 			states.text("create")
 			states.flag(false)
+			states.number(0)
 			states.end()
 		}
 		now, ids := s.Now(), []string{uuid.NewString(), claimed[0].ID.String()}
@@ -146,7 +147,7 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"open versions", sqlOpenVersions, []any{ids}, ""},
 			{"known versions", sqlKnown, []any{ids, "superseded"}, ""},
 			{"revive", sqlRevive, []any{ids[0], ids[1], "update", now, "", false}, ""},
-			{"supersede", sqlSupersede, []any{"superseded", "newer_version", now, false, ids}, ""},
+			{"end versions", sqlEnd, []any{"superseded", "newer_version", now, false, ids}, ""},
 			{"wait", sqlWait, []any{ids}, ""},
 			{"follow", sqlFollow, []any{ids[0], ids[1], "update", now}, ""},
 			{"versions", sqlVersions, []any{due[0], "Lead", []string{"1", "2"}}, ""},

@@ -21,7 +21,7 @@ type WebhookStatus struct {
 	Sending       int
 	Delivered     int // without TestAnswers
 	TestAnswers   int
-	Dead          int
+	Dead          int       // without Superseded ones, whose rows go as newer versions and are counted as these
 	OldestPending time.Time // when the one pending longest was first seen; zero: none
 	LastError     string    // reason code of the last failure, whether or not it was overcome
 	LastRun       time.Time // when its last run began; zero: none

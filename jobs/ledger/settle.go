@@ -57,20 +57,21 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		if err != nil {
 			return err
 		}
-		stood, err := t.settle(ctx, outcomes)
+		took, err := t.settle(ctx, outcomes)
 		if err != nil {
 			return err
 		}
 		attempts, n := t.l.batch(len(outcomes)), 0
 		sums, runs, due := tallies{}, v.runs, v.due
+		known := make([]stood, len(outcomes))
 		for i := range outcomes {
 			o := &outcomes[i]
-			was, ok := stood[o.Delivery.ID]
+			was, ok := took[o.Delivery.ID]
 			if !ok {
 				continue
 			}
-			delete(stood, o.Delivery.ID) // a delivery that is named twice is settled once
-			recorded[i] = true
+			delete(took, o.Delivery.ID) // a delivery that is named twice is settled once
+			recorded[i], known[i] = true, was
 			if o.Attempt != nil && !atOnce(o) {
 				addAttempt(attempts, o)
 				n++
@@ -107,7 +108,7 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		if err := t.lockDue(ctx, union(due, release, touched)); err != nil {
 			return err
 		}
-		if err := t.settleVersions(ctx, v, outcomes, recorded); err != nil {
+		if err := t.settleVersions(ctx, v, outcomes, recorded, known); err != nil {
 			return err
 		}
 		for _, r := range release {
@@ -163,8 +164,9 @@ func (t *tx) holdVersions(ctx context.Context, outcomes []jobs.Outcome) (*heldRo
 	return v, outcomes, nil
 }
 
-// settleVersions lets the versions go that waited for these outcomes, or go instead. The webhooks' due rows are held.
-func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Outcome, recorded []bool) error {
+// settleVersions lets the versions go that waited for these outcomes, or go instead. The webhooks' tallies and due rows
+// are held.
+func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Outcome, recorded []bool, known []stood) error {
 	if len(v.rows) == 0 {
 		return nil
 	}
@@ -178,8 +180,8 @@ func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Ou
 		return err
 	}
 	for i := range outcomes {
-		if o := &outcomes[i]; recorded[i] && v.settled(o) {
-			v.dead[jobs.Withdrawn] = append(v.dead[jobs.Withdrawn], o.Delivery.ID.String())
+		if recorded[i] {
+			v.settled(&outcomes[i], known[i])
 		}
 	}
 	return t.insertVersions(ctx, v)

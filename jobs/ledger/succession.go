@@ -27,11 +27,11 @@ func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
 	d.ID = d.Key.ID()
 	v.known[d.ID] = false
 	if behind.isOpen() {
-		v.end(behind, jobs.Superseded)
+		v.supersede(behind)
 		r.behind = ""
 	}
 	if open.isOpen() && !under {
-		v.end(open, jobs.Superseded)
+		v.supersede(open)
 	}
 	if !under {
 		r.open = ""
@@ -59,10 +59,11 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// end makes a pending version dead. It leaves its run, where the one that goes instead takes its place.
-func (v *heldRows) end(o *version, why jobs.Reason) {
+// supersede ends a pending version. It leaves its run, where the one that goes instead takes its place, and is not counted
+// as dead: its row is still owed.
+func (v *heldRows) supersede(o *version) {
 	o.state = string(jobs.Dead)
-	v.dead[why] = append(v.dead[why], o.id)
+	v.superseded = append(v.superseded, o.id)
 	v.leave(o.run, o.carried, o.spent)
 }
 
@@ -79,35 +80,53 @@ func (v *heldRows) leave(run string, carried, spent bool) {
 	}
 }
 
+// withdraw ends a version in place of which nothing is owed.
+func (v *heldRows) withdraw(webhook string, o *version) {
+	o.state = string(jobs.Dead)
+	v.withdrawn = append(v.withdrawn, o.id)
+	v.dead[webhook]++
+	c := v.runs.of(o.run)
+	c.dead++
+	if o.spent {
+		c.failed--
+	}
+}
+
 // settled says what follows from an outcome that was recorded: what waited for it goes, or what it names goes instead.
-// withdrawn: nothing is owed in place of it.
-func (v *heldRows) settled(o *jobs.Outcome) (withdrawn bool) {
+// Where nothing is owed in place of it, it is withdrawn and not superseded; was is what the ledger knew of it.
+func (v *heldRows) settled(o *jobs.Outcome, was stood) {
 	d := &o.Delivery
 	r := v.rows[rowOf(d)]
 	if r == nil {
-		return false
+		return
 	}
 	r.Tried = r.Tried || o.Attempt != nil
 	if d.State == jobs.Delivered {
 		r.Acked, r.Tried = d.Action, false
 	}
 	if r.open != d.ID.String() || d.State == jobs.Pending {
-		return false
+		return
 	}
 	r.open = ""
 	behind := v.byID[r.behind]
 	if behind.isOpen() { // whatever o.Newer is: it may have been read before what waits, which is read again when it goes
 		v.next(r, behind, d)
-		return false
+		return
 	}
 	if o.Newer == nil {
-		return false
+		return
 	}
 	if v.revive(r, o.Newer) {
-		return false
+		return
 	}
-	_, entered := v.enter(*o.Newer)
-	return !entered && o.Newer.Action == jobs.ActionRemove
+	if _, entered := v.enter(*o.Newer); !entered && o.Newer.Action == jobs.ActionRemove {
+		if was.carried { // it has left its run as one that is superseded
+			v.runs.of(was.run).carried++
+		} else {
+			v.runs.of(was.run).gathered++
+		}
+		v.withdraw(d.Webhook, &version{id: d.ID.String(), run: was.run})
+	}
 }
 
 // revive lets a version go again that one superseded which had been read before it, and was entered after it: the row
@@ -140,7 +159,7 @@ func (v *heldRows) next(r *tracked, behind *version, d *jobs.Delivery) {
 	}
 	action := r.Action(drafted, r.wanted)
 	if action == "" {
-		v.end(behind, jobs.Withdrawn)
+		v.withdraw(d.Webhook, behind)
 		return
 	}
 	key := jobs.Key{Webhook: d.Webhook, Type: d.Type, Row: d.Row, Version: behind.version, Action: action}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 
@@ -32,8 +33,8 @@ var (
 	sqlOpenVersions = sqlText(`
 		select id, state, version, action, run, carried, spent_in_run, not_before from deliveries
 		where id = any($1::uuid[]) order by id for update`)
-	sqlKnown     = sqlText(`select id, state = 'dead' and reason = $2 from deliveries where id = any($1::uuid[])`)
-	sqlSupersede = sqlText(`
+	sqlKnown = sqlText(`select id, state = 'dead' and reason = $2 from deliveries where id = any($1::uuid[])`)
+	sqlEnd   = sqlText(`
 		update deliveries set state = 'dead', reason = $1, last_error = $2, settled_at = $3, next_at = null,
 			spent_in_run = $4, lease = ''
 		where id = any($5::uuid[])`)
@@ -83,16 +84,18 @@ func (v *version) isOpen() bool {
 
 // heldRows are the rows that a transaction holds, and what becomes of them.
 type heldRows struct {
-	t       *tx
-	rows    map[rowKey]*tracked
-	byID    map[string]*version
-	known   map[uuid.UUID]bool // ids that there are; true: superseded
-	runs    runCounts
-	due     dues
-	dead    map[jobs.Reason][]string
-	waiting []string
-	follow  []following
-	entered []jobs.Delivery
+	t          *tx
+	rows       map[rowKey]*tracked
+	byID       map[string]*version
+	known      map[uuid.UUID]bool // ids that there are; true: superseded
+	runs       runCounts
+	due        dues
+	superseded []string
+	withdrawn  []string
+	dead       map[string]int // by webhook: those that are withdrawn
+	waiting    []string
+	follow     []following
+	entered    []jobs.Delivery
 }
 
 // following is a version that waited and goes now.
@@ -107,7 +110,7 @@ type following struct {
 func (t *tx) holdRows(ctx context.Context, keys []rowKey, track bool) (*heldRows, error) {
 	v := &heldRows{
 		t: t, rows: make(map[rowKey]*tracked, len(keys)), byID: map[string]*version{}, known: map[uuid.UUID]bool{},
-		runs: runCounts{}, due: dues{}, dead: map[jobs.Reason][]string{},
+		runs: runCounts{}, due: dues{}, dead: map[string]int{},
 	}
 	if len(keys) == 0 {
 		return v, nil
@@ -199,14 +202,22 @@ func candidateIDs(k jobs.Key) []uuid.UUID {
 	return ids
 }
 
-// store writes what became of the rows. The webhooks' due rows are held.
+// store writes what became of the rows. The webhooks' tallies and due rows are held.
 func (v *heldRows) store(ctx context.Context) error {
-	for why, ids := range v.dead {
-		last := newerVersion
-		if why == jobs.Withdrawn {
-			last = rowGone
+	for _, ended := range []struct {
+		why  jobs.Reason
+		last string
+		ids  []string
+	}{{jobs.Superseded, newerVersion, v.superseded}, {jobs.Withdrawn, rowGone, v.withdrawn}} {
+		if len(ended.ids) == 0 {
+			continue
 		}
-		if _, err := v.t.exec(ctx, sqlSupersede, string(why), last, v.t.now, false, ids); err != nil {
+		if _, err := v.t.exec(ctx, sqlEnd, string(ended.why), ended.last, v.t.now, false, ended.ids); err != nil {
+			return err
+		}
+	}
+	for _, webhook := range slices.Sorted(maps.Keys(v.dead)) { // whose tallies are held
+		if _, err := v.t.exec(ctx, sqlMoreDead, webhook, v.dead[webhook]); err != nil {
 			return err
 		}
 	}

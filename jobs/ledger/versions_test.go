@@ -356,6 +356,52 @@ func TestVersionsOfRun(t *testing.T) {
 	})
 }
 
+// TestWithdrawnVersions: a version in place of which nothing goes is counted as dead, by its webhook and by its run.
+func TestWithdrawnVersions(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("a")
+		lease := s.lease()
+		run, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+		s.must(err)
+		in := func(row, version, action string) jobs.Delivery {
+			d := versionSeen("a", row, version, action)
+			d.Run = run.ID
+			return d
+		}
+		s.see(in("1", "v1", jobs.ActionCreate), in("2", "v1", jobs.ActionCreate), in("3", "v1", jobs.ActionCreate))
+		for _, d := range s.claimAll(lease) {
+			switch gone := in(d.Row, "v2", jobs.ActionRemove); d.Row {
+			case "1": // found when it was read again
+				s.settleAs(d, "", &gone)
+			case "2": // while it was read again, and nothing was sent
+				s.see(gone)
+				s.settle(s.died(d, jobs.Rejected))
+			default:
+				s.settleAs(d, jobs.Delivered, nil)
+			}
+		}
+		want := map[string]string{"1 v1": "withdrawn", "2 v1": "rejected", "2 v2": "withdrawn", "3 v1": "delivered"}
+		got := map[string]string{}
+		for _, d := range s.all() {
+			got[d.Row+" "+d.Version] = string(d.State)
+			if d.State == jobs.Dead {
+				got[d.Row+" "+d.Version] = string(d.Reason)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if status := s.status("a"); status.Dead != 3 || status.Delivered != 1 {
+			t.Errorf("status: %+v", status)
+		}
+		r := s.run(run.ID)
+		if r.Gathered != 4 || r.Dead != 3 || r.Delivered != 1 || r.Pending() != 0 {
+			t.Errorf("run: %+v", r)
+		}
+	})
+}
+
 // TestVersionsOfRunThatFailed: a version leaves its run as what it was counted as when it came to it.
 func TestVersionsOfRunThatFailed(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {

@@ -109,7 +109,8 @@ create index deliveries_leased on deliveries (lease) where state = 'sending';
 create index deliveries_row on deliveries (row_key, type);
 
 -- Of streams with versions, one row for each of the source's and each webhook that it was owed to: who enters or
--- settles a version of it holds this. One version is open, and one more may wait for it while it is sent.
+-- settles a version of it holds this. One version is open, and one more may wait for it while it is sent. Rows are never
+-- removed, as deliveries are not: what was acknowledged says what the next change goes as, however late it comes.
 create table row_versions (
 	webhook   text not null,
 	type      text not null,
