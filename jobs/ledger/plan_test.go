@@ -18,6 +18,7 @@ import (
 // their fires, and three that have two records due each.
 func (s *stage) crowd(webhooks, settled int) (due []string) {
 	s.t.Helper()
+	s.spoilt = true
 	s.webhooks("w00000")
 	series := fmt.Sprintf("(select generate_series(1, %d) as n) as series", settled)
 	name, id := "'w' || lpad((n %% %d)::text, 5, '0')", "gen_random_uuid()"

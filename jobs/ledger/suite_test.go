@@ -14,7 +14,7 @@ import (
 	"github.com/leadrelay/leadrelay/jobs/pgtest"
 )
 
-// onBoth runs a test on either database.
+// onBoth runs a test on either database, and looks afterwards whether the ledger keeps its rules.
 func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 	t.Parallel()
 	for _, name := range []string{"postgres", "sqlite"} {
@@ -23,6 +23,11 @@ func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 			s := &stage{t: t, dsn: address(t, name), clock: &clock{now: start}}
 			s.Ledger = s.open()
 			test(t, s)
+			if !s.spoilt {
+				if err := s.audit(); err != nil {
+					t.Error(err)
+				}
+			}
 		})
 	}
 }
@@ -56,6 +61,8 @@ type stage struct {
 	clock *clock
 	rows  int
 	token string
+
+	spoilt bool // a test put rows into the tables that no ledger puts there
 }
 
 // open opens the stage's ledger once more, as another process would.
@@ -140,7 +147,11 @@ func (s *stage) record(webhook string, state jobs.State) jobs.Delivery {
 
 func record(webhook, row string, state jobs.State) jobs.Delivery {
 	k := jobs.Key{Webhook: webhook, Type: "Lead", Row: row, Action: jobs.ActionCreate}
-	return jobs.Delivery{ID: k.ID(), Key: k, Chatbot: "bot", State: state}
+	d := jobs.Delivery{ID: k.ID(), Key: k, Chatbot: "bot", State: state}
+	if state == jobs.Dead {
+		d.Reason = jobs.Rejected
+	}
+	return d
 }
 
 func (s *stage) stream(typ string) jobs.Stream {
