@@ -55,6 +55,7 @@ type Delivery struct {
 	TestAnswer    bool      // delivered by the answer that a CRM gives to tests
 	Run           string    // the run it is in, or was in last; "" for immediate pushes
 	Wanted        Actions   // of a version that is entered: the actions that its webhook wants to hear of
+	SendAt        time.Time // not to be sent before, where it was claimed for a webhook with a rate
 	Lease         string    // the lease it is sent under, while sending
 }
 

@@ -53,6 +53,7 @@ type Webhook struct {
 	Timezone    string // IANA name of the schedule's zone
 	Immediate   bool
 	RetryAt     []time.Duration   // offsets from the first failure of a round, ascending; empty: none
+	Rate        Rate              // of requests, over all processes on a ledger
 	Ack         []string          // accepted values of the answer's status; or alone: Ack2xx (any 2xx), AckGoHighLevel, an AckRule's text
 	Headers     map[string]Secret // static, on every request
 	From        string            // "now", "beginning" or an RFC 3339 time; kept as it was when the webhook was entered

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"maps"
 	"slices"
 	"time"
 
@@ -26,12 +25,12 @@ func scanDelivery(row *sql.Rows) (jobs.Delivery, error) {
 var (
 	// Who waited longest for a claim goes first, so that webhooks whose backlog never ends take turns with the rest.
 	sqlCandidates = sqlText(`
-		select webhook, probe_at is not null from due
+		select webhook, probe_at is not null, spacing_us, rate_at from due
 		where due_at <= $1 and webhook <> all($2::text[])
 		order by served_at nulls first, due_at, webhook limit $3
 		for update skip locked`)
 	sqlCandidatesOf = sqlText(`
-		select webhook, probe_at is not null from due
+		select webhook, probe_at is not null, spacing_us, rate_at from due
 		where due_at <= $1 and webhook <> all($2::text[]) and webhook = any($4::text[])
 		order by served_at nulls first, due_at, webhook limit $3
 		for update skip locked`)
@@ -47,6 +46,31 @@ var (
 		select id, webhook, next_at, run, spent_in_run from deliveries
 		where webhook = $2 and state = 'pending' and next_at <= $1
 		order by next_at limit $3`)
+	// A probe is a record that was tried already, so that those which were not keep their attempts: one whose retry is
+	// due, else one that waits, those tried least first. Where all of them were tried often it is one that was not,
+	// since they may be what is wrong.
+	sqlProbe = sqlText(`
+		select id, webhook, next_at, run, spent_in_run from (
+			select * from (
+				select id, webhook, next_at, run, spent_in_run, 1 as choice from deliveries
+				where webhook = $2 and state = 'pending' and attempts > 0 and next_at <= $1
+				order by next_at limit 1) as retried
+			union all
+			select * from (
+				select id, webhook, next_at, run, spent_in_run, 2 as choice from deliveries
+				where webhook = $2 and state = 'pending' and attempts > 0 and attempts < $3 and next_at is not null
+				order by attempts, next_at limit 1) as waiting
+			union all
+			select * from (
+				select id, webhook, next_at, run, spent_in_run, 3 as choice from deliveries
+				where webhook = $2 and state = 'pending' and next_at <= $1
+				order by next_at limit 1) as untried
+			union all
+			select * from (
+				select id, webhook, next_at, run, spent_in_run, 4 as choice from deliveries
+				where webhook = $2 and state = 'pending' and attempts > 0 and next_at is not null
+				order by attempts, next_at limit 1) as tried_often) as choices
+		order by choice limit 1`)
 	// They were pending when due was locked, so they are. Naming the state would let the planner look through all
 	// that is pending.
 	sqlLease = sqlText(`
@@ -54,10 +78,10 @@ var (
 		where id = any($3::uuid[])
 		returning ` + deliveryColumns)
 	sqlServed = sqlText(`
-		update due set served_at = $1, probe_at = case when probe_at is not null then $3::timestamptz end, due_at = (
-			select case when due.probe_at is not null and min(next_at) < $3 then $3 else min(next_at) end
-			from deliveries where deliveries.webhook = due.webhook and state = 'pending')
-		where webhook = any($2::text[])`)
+		update due set served_at = $1, probe_at = case when due.probe_at is not null then $2::timestamptz end, rate_at = e.rate,
+			due_at = ` + dueAfter("case when due.probe_at is not null then $2::timestamptz end", "e.rate") + `
+		from unnest($3::text[], $4::timestamptz[]) as e(name, rate)
+		where due.webhook = e.name`)
 
 	sqlNextDue   = sqlText(`select min(due_at) from due where due_at is not null`)
 	sqlNextDueOf = sqlText(`select min(due_at) from due where webhook = any($1::text[])`)
@@ -76,7 +100,9 @@ func (l *Ledger) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(claimed, func(a, b jobs.Delivery) int { return a.NextAt.Compare(b.NextAt) })
+	slices.SortStableFunc(claimed, func(a, b jobs.Delivery) int {
+		return cmp.Or(a.NextAt.Compare(b.NextAt), a.SendAt.Compare(b.SendAt))
+	})
 	return claimed, nil
 }
 
@@ -84,11 +110,11 @@ func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
 	if err := t.hold(ctx, c.Lease); err != nil {
 		return nil, err
 	}
-	webhooks, err := t.candidates(ctx, &c)
+	webhooks, err := t.candidates(ctx, c)
 	if err != nil || len(webhooks) == 0 {
 		return nil, err
 	}
-	picked, err := t.pick(ctx, c, webhooks)
+	picked, err := t.pick(ctx, c.Limit, webhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -96,23 +122,63 @@ func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = t.exec(ctx, sqlServed, t.now, webhooks, t.now.Add(probeLost))
-	return claimed, err
-}
-
-// room is how many of the webhook's deliveries c may take.
-func room(c *jobs.Claim, webhook string) int {
-	if n, ok := c.Room[webhook]; ok {
-		return n
+	served := t.l.batch(len(webhooks))
+	for _, w := range webhooks {
+		served.text(w.webhook)
+		served.time(w.spread(claimed))
+		served.end()
 	}
-	return c.Each
+	_, err = t.exec(ctx, sqlServed, append([]any{t.now, t.now.Add(probeLost)}, served.args()...)...)
+	return claimed, err
 }
 
 // probeLost is when a held webhook is probed again whose probe was not settled.
 const probeLost = time.Minute
 
+// triedOften is how many attempts, two rounds as a rule, let a probe be a record that was never tried.
+const triedOften = 6
+
+// How far ahead the requests of a webhook with a rate are claimed, and how long before the first of them may be sent:
+// so that one claim gives many, and none of them is late because claiming took its time.
+const (
+	rateAhead = time.Second
+	rateLead  = 200 * time.Millisecond
+)
+
+// A candidate is a webhook that has something due.
+type candidate struct {
+	webhook string
+	room    int  // how many of its deliveries may be claimed
+	probe   bool // it is held: the one is a probe
+	spacing time.Duration
+	sendAt  time.Time // with a spacing: of the next of its requests
+}
+
+// spread gives those of its deliveries that were claimed their times, and returns when the next may be claimed; zero: the
+// webhook has no rate.
+func (w *candidate) spread(claimed []jobs.Delivery) time.Time {
+	if w.spacing == 0 {
+		return time.Time{}
+	}
+	at := w.sendAt
+	for i := range claimed {
+		if claimed[i].Webhook == w.webhook {
+			claimed[i].SendAt = at
+			at = at.Add(w.spacing)
+		}
+	}
+	return at.Add(-rateLead)
+}
+
 // candidates locks the webhooks that have something due and room. Those that are held have room for one: the probe.
-func (t *tx) candidates(ctx context.Context, c *jobs.Claim) ([]string, error) {
+// Those with a rate have as much as may be sent soon.
+func (t *tx) candidates(ctx context.Context, c jobs.Claim) ([]*candidate, error) {
+	room := func(webhook string) int {
+		if n, ok := c.Room[webhook]; ok {
+			return n
+		}
+		return c.Each
+	}
 	full := []string{}
 	for webhook, n := range c.Room {
 		if n <= 0 {
@@ -128,29 +194,28 @@ func (t *tx) candidates(ctx context.Context, c *jobs.Claim) ([]string, error) {
 		}
 	}
 	if wanted != nil {
-		wanted = slices.DeleteFunc(slices.Clone(wanted), func(w string) bool { return room(c, w) <= 0 })
+		wanted = slices.DeleteFunc(slices.Clone(wanted), func(w string) bool { return room(w) <= 0 })
 		s, args = sqlCandidatesOf, append(args, wanted)
 	}
-	var webhooks, probed []string
+	var webhooks []*candidate
 	err := t.each(ctx, s, args, func(rows *sql.Rows) error {
-		var w string
-		var probe bool
-		err := rows.Scan(&w, &probe)
-		webhooks = append(webhooks, w)
-		if probe {
-			probed = append(probed, w)
+		w := &candidate{}
+		var spacing int64
+		err := rows.Scan(&w.webhook, &w.probe, &spacing, instant{&w.sendAt})
+		w.room = min(room(w.webhook), c.Limit)
+		if w.probe {
+			w.room = min(w.room, 1)
 		}
+		if w.spacing = time.Duration(spacing) * time.Microsecond; w.spacing > 0 {
+			if w.sendAt = w.sendAt.Add(rateLead); w.sendAt.Before(t.now) {
+				w.sendAt = t.now
+			}
+			ahead := t.now.Add(rateAhead).Sub(w.sendAt)
+			w.room = min(w.room, max(0, 1+int(ahead/w.spacing)))
+		}
+		webhooks = append(webhooks, w)
 		return err
 	})
-	if len(probed) > 0 {
-		c.Room = maps.Clone(c.Room) // the caller's says what the caller has room for
-		if c.Room == nil {
-			c.Room = map[string]int{}
-		}
-		for _, w := range probed {
-			c.Room[w] = 1
-		}
-	}
 	return webhooks, err
 }
 
@@ -163,28 +228,30 @@ type pick struct {
 	spent       bool // counted in run's failed
 }
 
-// pick chooses at most Limit: the first of every webhook, then the second of every webhook …
-func (t *tx) pick(ctx context.Context, c jobs.Claim, webhooks []string) ([]pick, error) {
+// pick chooses at most limit: the first of every webhook, then the second of every webhook …
+func (t *tx) pick(ctx context.Context, limit int, webhooks []*candidate) ([]pick, error) {
 	// Twice a fair share of each is enough as a rule. Where it is not, those that gave all they were asked for are
 	// asked for as much as they have room for.
-	asked, found := map[string]int{}, map[string][]pick{}
-	share, total := max(1, 2*c.Limit/len(webhooks)), 0
+	asked, found := map[*candidate]int{}, map[*candidate][]pick{}
+	share, total := max(1, 2*limit/len(webhooks)), 0
 	for _, w := range webhooks {
-		asked[w] = min(room(&c, w), c.Limit, share)
+		if w.room > 0 {
+			asked[w] = min(w.room, share)
+		}
 	}
 	for {
 		if err := t.dueOf(ctx, asked, found); err != nil {
 			return nil, err
 		}
 		total = 0
-		more := map[string]int{}
+		more := map[*candidate]int{}
 		for w, picks := range found {
 			total += len(picks)
-			if most := min(room(&c, w), c.Limit); len(picks) == asked[w] && len(picks) < most {
-				more[w] = most
+			if len(picks) == asked[w] && len(picks) < w.room {
+				more[w] = w.room
 			}
 		}
-		if total >= c.Limit || len(more) == 0 {
+		if total >= limit || len(more) == 0 {
 			break
 		}
 		asked = more
@@ -200,32 +267,42 @@ func (t *tx) pick(ctx context.Context, c jobs.Claim, webhooks []string) ([]pick,
 	slices.SortFunc(all, func(a, b pick) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), a.next.Compare(b.next), cmp.Compare(a.webhook, b.webhook))
 	})
-	return all[:min(len(all), c.Limit)], nil
+	return all[:min(len(all), limit)], nil
 }
 
 // dueOf finds what is due of these webhooks, of each at most as many as are asked for.
-func (t *tx) dueOf(ctx context.Context, asked map[string]int, found map[string][]pick) error {
+func (t *tx) dueOf(ctx context.Context, asked map[*candidate]int, found map[*candidate][]pick) error {
+	byName := make(map[string]*candidate, len(asked))
 	read := func(s *statement, args ...any) error {
 		return t.each(ctx, s, args, func(rows *sql.Rows) error {
 			var p pick
 			err := rows.Scan(&p.id, &p.webhook, instant{&p.next}, &p.run, &p.spent)
-			found[p.webhook] = append(found[p.webhook], p)
+			w := byName[p.webhook]
+			found[w] = append(found[w], p)
 			return err
 		})
 	}
-	b := t.l.batch(len(asked))
-	for w, n := range asked {
+	b, n := t.l.batch(len(asked)), 0
+	for w, most := range asked {
 		delete(found, w)
-		b.text(w)
-		b.number(int64(n))
-		b.end()
-		if t.l.lite {
-			if err := read(sqlDueOf, t.now, w, n); err != nil {
-				return err
-			}
+		byName[w.webhook] = w
+		var err error
+		switch {
+		case w.probe:
+			err = read(sqlProbe, t.now, w.webhook, triedOften)
+		case t.l.lite:
+			err = read(sqlDueOf, t.now, w.webhook, most)
+		default:
+			b.text(w.webhook)
+			b.number(int64(most))
+			b.end()
+			n++
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if t.l.lite {
+	if n == 0 {
 		return nil
 	}
 	return read(sqlDueOfAll, append([]any{t.now}, b.args()...)...)

@@ -37,6 +37,7 @@ var rewrites = []struct {
 	}},
 	// The one writer holds the whole file.
 	{regexp.MustCompile(`\s+for (?:update|key share)(?: skip locked)?`), func([]string) string { return "" }},
+	{regexp.MustCompile(`\bgreatest\(`), func([]string) string { return "max(" }},
 	{regexp.MustCompile(`(\$\d+)::\w+`), func(g []string) string { return g[1] }},
 }
 

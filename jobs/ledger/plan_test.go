@@ -31,7 +31,7 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 	name = fmt.Sprintf(name, webhooks)
 	for _, fill := range []string{
 		`insert into webhooks select ` + name + `, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate,
-			retry_at, ack, from_start, description, key_made, origin, state, state_reason, state_at, stopped_at, entered_at
+			retry_at, rate, ack, from_start, description, key_made, origin, state, state_reason, state_at, stopped_at, entered_at
 			from webhooks cross join ` + series + fmt.Sprintf(" where n < %d", webhooks),
 		`insert into tallies (webhook) select id from webhooks where id <> 'w00000'`,
 		`insert into due (webhook, active) select id, state = 'active' from webhooks where id <> 'w00000'`,
@@ -106,11 +106,14 @@ func TestTenThousandWebhooks(t *testing.T) {
 		attempts := s.batch(1)
 		failed := s.failed(claimed[1], time.Minute)
 		addAttempt(attempts, &failed)
-		rooms := s.batch(len(due))
+		rooms, served := s.batch(len(due)), s.batch(len(due))
 		for _, w := range due {
 			rooms.text(w)
 			rooms.number(8)
 			rooms.end()
+			served.text(w)
+			served.time(s.Now())
+			served.end()
 		}
 		rows, states := s.batch(2), s.batch(2)
 		for _, row := range []string{"old 1", "old 2"} {
@@ -141,7 +144,8 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"due of one", sqlDueOf, []any{now, due[0], 10}, ""},
 			{"due of all", sqlDueOfAll, append([]any{now}, rooms.args()...), ""},
 			{"lease", sqlLease, []any{lease, false, ids}, ""},
-			{"served", sqlServed, []any{now, due, now}, ""},
+			{"served", sqlServed, append([]any{now, now}, served.args()...), ""},
+			{"probe", sqlProbe, []any{now, due[0], triedOften}, "retried waiting untried tried_often choices"},
 			{"track rows", sqlTrackRows, rows.args(), ""},
 			{"lock rows", sqlLockRows, rows.args(), ""},
 			{"put rows", sqlPutRows, states.args(), ""},

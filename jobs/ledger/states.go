@@ -21,9 +21,8 @@ var (
 	sqlTurn    = sqlText(`
 		update webhooks set state = $2, state_reason = $3, state_at = $4, stopped_at = $5 where id = $1`)
 	sqlTurnDue = sqlText(`
-		update due set active = $2, probe_at = $3, due_at = (
-			select case when $2::boolean then case when $3::timestamptz > min(next_at) then $3 else min(next_at) end end
-			from deliveries where deliveries.webhook = due.webhook and state = 'pending')
+		update due set active = $2, probe_at = $3,
+			due_at = case when $2::boolean then ` + dueAfter("$3::timestamptz", "due.rate_at") + ` end
 		where webhook = $1`)
 	sqlChanged   = sqlText(`update registry set generation = generation + 1`)
 	sqlFaultless = sqlText(`update tallies set down = 0, unmatched = 0 where webhook = any($1::text[])`)

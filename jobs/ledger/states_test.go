@@ -156,8 +156,42 @@ func TestProbes(t *testing.T) {
 				untried++
 			}
 		}
-		if untried != 1 { // of five: three failed probes, one that was acknowledged
+		if untried != 5 {
 			t.Errorf("%d were never tried", untried)
+		}
+	})
+}
+
+// TestProbesOfSpentRounds: a held webhook all of whose records wait for their fire is probed all the same, with each in
+// turn; when all were tried often, with what was not.
+func TestProbesOfSpentRounds(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		s.hold(lease, 1)
+		untried := s.record("acme", jobs.Pending)
+		s.enter("", untried)
+		attempts := map[string]int{}
+		for range 3 * 60 {
+			s.must(s.KeepLease(context.Background(), lease, time.Hour))
+			for _, d := range s.claimAll(lease) {
+				if d.Attempts == 0 && len(attempts) < holdAfterDown {
+					t.Fatalf("a record that was never tried is the probe: %v", attempts)
+				}
+				o := s.spent(d, 24*time.Hour)
+				o.Attempt.Fault = jobs.FaultDown
+				attempts[d.Row] = o.Delivery.Attempts
+				must[[]bool](t)(s.Settle(context.Background(), []jobs.Outcome{o}))
+			}
+			s.pass(time.Minute)
+		}
+		if len(attempts) != holdAfterDown+2 {
+			t.Errorf("probes were made with %d records: %v", len(attempts), attempts)
+		}
+		for row, n := range attempts {
+			if n > triedOften+1 {
+				t.Errorf("row %s was tried %d times: %v", row, n, attempts)
+			}
 		}
 	})
 }
@@ -190,7 +224,7 @@ func TestEnableHeld(t *testing.T) {
 		s.fail(s.claimOne(lease), jobs.FaultDown, "connect", "")
 		s.put(jobs.Webhook{ID: "acme", State: jobs.Active})
 		claimed := s.claimAll(lease)
-		if len(claimed) != 19 {
+		if len(claimed) != 20 {
 			t.Fatalf("%d are due", len(claimed))
 		}
 		for i, d := range claimed[:holdAfterDown] {
@@ -221,7 +255,7 @@ func TestHeldTime(t *testing.T) {
 		lease = s.lease()
 		s.acknowledge(s.claimOne(lease))
 		for _, d := range s.all() {
-			if d.State == jobs.Pending && !d.FirstFailedAt.Equal(failed.Add(48*time.Hour)) {
+			if d.State == jobs.Pending && d.Attempts > 0 && !d.FirstFailedAt.Equal(failed.Add(48*time.Hour)) {
 				t.Errorf("counts from %v", d.FirstFailedAt)
 			}
 		}

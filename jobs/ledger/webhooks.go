@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,7 +14,7 @@ import (
 var (
 	sqlGeneration = sqlText(`select generation from registry`)
 	sqlWebhooks   = sqlText(`
-		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, ack,
+		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, rate, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 
@@ -21,17 +22,17 @@ var (
 	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
 	sqlNextVersions   = sqlText(`update streams set version = version + 1`)
 	sqlStates         = sqlText(`
-		select id, state, state_reason, state_at, stopped_at from webhooks where id = any($1::text[])`)
+		select id, state, state_reason, state_at, stopped_at, rate from webhooks where id = any($1::text[])`)
 	sqlPutWebhook = sqlText(`
 		insert into webhooks (id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule,
-			timezone, immediate, retry_at, ack, from_start, description, key_made, origin, state, state_reason,
+			timezone, immediate, retry_at, rate, ack, from_start, description, key_made, origin, state, state_reason,
 			entered_at, state_at, stopped_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 		on conflict (id) do update set chatbots = excluded.chatbots, url = excluded.url, sign_key = excluded.sign_key,
 			sign_key_of = excluded.sign_key_of, old_key = excluded.old_key, old_key_until = excluded.old_key_until,
 			headers = excluded.headers, types = excluded.types, events = excluded.events, dialect = excluded.dialect,
 			schedule = excluded.schedule, timezone = excluded.timezone, immediate = excluded.immediate,
-			retry_at = excluded.retry_at, ack = excluded.ack, from_start = excluded.from_start,
+			retry_at = excluded.retry_at, rate = excluded.rate, ack = excluded.ack, from_start = excluded.from_start,
 			description = excluded.description, key_made = excluded.key_made, origin = excluded.origin,
 			state = excluded.state, state_reason = excluded.state_reason, entered_at = excluded.entered_at,
 			state_at = excluded.state_at, stopped_at = excluded.stopped_at`)
@@ -43,8 +44,10 @@ var (
 		where true on conflict (webhook) do nothing`)
 
 	sqlActivate = sqlText(`
-		update due set active = e.act, probe_at = e.probe, due_at = case when e.act then due.due_at end
-		from unnest($1::text[], $2::boolean[], $3::timestamptz[]) as e(name, act, probe) where due.webhook = e.name`)
+		update due set active = e.act, probe_at = e.probe, due_at = case when e.act then due.due_at end,
+			spacing_us = e.spacing, rate_at = case when e.spacing > 0 and due.spacing_us = e.spacing then due.rate_at end
+		from unnest($1::text[], $2::boolean[], $3::timestamptz[], $4::bigint[]) as e(name, act, probe, spacing)
+		where due.webhook = e.name`)
 	sqlShift = sqlText(`
 		update deliveries set first_failed_at = case when first_failed_at > $3 then $2
 			else first_failed_at + ($2::timestamptz - $3::timestamptz) end
@@ -94,15 +97,19 @@ func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var w jobs.Webhook
 	var s sealed
 	var retryAt []string
+	var rate string
 	err := rows.Scan(&w.ID, list{&w.Chatbots}, &s.url, &s.signKey, &w.SignKeyOf, &s.oldKey, instant{&w.OldKeyUntil},
 		&s.headers, list{&w.Types}, list{&w.Events}, &w.Dialect, &w.Schedule, &w.Timezone,
-		&w.Immediate, list{&retryAt}, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
+		&w.Immediate, list{&retryAt}, &rate, list{&w.Ack}, &w.From, &w.Description, &w.KeyMade, &w.Origin, &w.State, &w.StateReason,
 		instant{&w.EnteredAt})
 	if err != nil {
 		return w, err
 	}
 	if w.RetryAt, err = parseOffsets(w.ID, retryAt); err != nil {
 		return w, err
+	}
+	if w.Rate, err = jobs.ParseRate(rate); err != nil {
+		return w, fmt.Errorf("webhook %s: %w", w.ID, err)
 	}
 	return w, l.keys.openWebhook(s, &w)
 }
@@ -113,6 +120,7 @@ type standing struct {
 	reason    string
 	stateAt   time.Time
 	stoppedAt time.Time
+	rate      string
 }
 
 // ChangeWebhooks applies c whole or not at all. A page of a source that was read with the webhooks as they were is
@@ -131,7 +139,7 @@ func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
 		err := t.each(ctx, sqlStates, []any{ids}, func(rows *sql.Rows) error {
 			var id string
 			var s standing
-			err := rows.Scan(&id, &s.state, &s.reason, instant{&s.stateAt}, instant{&s.stoppedAt})
+			err := rows.Scan(&id, &s.state, &s.reason, instant{&s.stateAt}, instant{&s.stoppedAt}, &s.rate)
 			before[id] = s
 			return err
 		})
@@ -219,7 +227,7 @@ func (t *tx) putWebhook(ctx context.Context, put *jobs.Webhook, before standing)
 	}
 	_, err = t.exec(ctx, sqlPutWebhook, w.ID, list{&w.Chatbots}, s.url, s.signKey, w.SignKeyOf, s.oldKey, w.OldKeyUntil,
 		s.headers, list{&w.Types}, list{&w.Events}, w.Dialect, w.Schedule,
-		w.Timezone, w.Immediate, list{&offsets}, list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
+		w.Timezone, w.Immediate, list{&offsets}, w.Rate.String(), list{&w.Ack}, w.From, w.Description, w.KeyMade, w.Origin, string(w.State),
 		w.StateReason, enteredAt, stateAt, stoppedAt)
 	return err
 }
@@ -230,9 +238,9 @@ func (t *tx) standAll(ctx context.Context, put []jobs.Webhook, before map[string
 	if len(put) == 0 {
 		return nil
 	}
-	states := map[string]jobs.WebhookState{}
+	states, rates := map[string]jobs.WebhookState{}, map[string]jobs.Rate{}
 	for i := range put {
-		states[put[i].ID] = put[i].State
+		states[put[i].ID], rates[put[i].ID] = put[i].State, put[i].Rate
 	}
 	ids := slices.Sorted(maps.Keys(states))
 	names, fresh, stand := t.l.batch(len(ids)), t.l.batch(len(ids)), t.l.batch(len(ids))
@@ -250,10 +258,13 @@ func (t *tx) standAll(ctx context.Context, put []jobs.Webhook, before map[string
 		} else {
 			stand.time(time.Time{})
 		}
+		stand.number(rates[id].Spacing().Microseconds())
 		stand.end()
-		if states[id] != jobs.Disabled && !before[id].stoppedAt.IsZero() {
+		was := before[id]
+		stopped := !was.stoppedAt.IsZero()
+		if states[id] != jobs.Disabled && (stopped || was.rate != rates[id].String()) {
 			again = append(again, id)
-			if states[id] == jobs.Active {
+			if stopped && states[id] == jobs.Active {
 				faultless = append(faultless, id)
 			}
 		}

@@ -23,6 +23,7 @@ create table webhooks (
 	timezone     text not null,
 	immediate    boolean not null,
 	retry_at     text not null,
+	rate         text not null,
 	ack          text not null,
 	from_start   text not null,
 	description  text not null,
@@ -101,8 +102,10 @@ create table deliveries (
 	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
 ) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
--- What is due, what is leased; both hold open work only. And one index to find a row's deliveries.
+-- What is due, what of it was tried (for probes), what is leased: they hold open work only. And one index to find a
+-- row's deliveries.
 create index deliveries_due on deliveries (webhook, next_at) where state = 'pending';
+create index deliveries_tried on deliveries (webhook, next_at) where state = 'pending' and attempts > 0;
 create index deliveries_leased on deliveries (lease) where state = 'sending';
 create index deliveries_row on deliveries (row_key, type);
 
@@ -128,6 +131,8 @@ create table due (
 	active    boolean not null,
 	due_at    timestamptz,
 	probe_at  timestamptz, -- of a held webhook: when one of its records may be sent; due_at is not before it
+	spacing_us bigint not null default 0, -- between two requests; 0: the webhook has no rate
+	rate_at   timestamptz, -- of one with a rate: when its next request may be claimed; due_at is not before it
 	served_at timestamptz -- the last claim that took something: who waited longest goes first
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1);
 create index due_at on due (due_at) where due_at is not null;

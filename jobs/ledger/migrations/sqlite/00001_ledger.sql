@@ -25,6 +25,7 @@ create table webhooks (
 	timezone     text not null,
 	immediate    integer not null,
 	retry_at     text not null,
+	rate         text not null,
 	ack          text not null,
 	from_start   text not null,
 	description  text not null,
@@ -103,8 +104,10 @@ create table deliveries (
 	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
 ) strict;
 
--- What is due, what is leased; both hold open work only. And one index to find a row's deliveries.
+-- What is due, what of it was tried (for probes), what is leased: they hold open work only. And one index to find a
+-- row's deliveries.
 create index deliveries_due on deliveries (webhook, next_at) where state = 'pending';
+create index deliveries_tried on deliveries (webhook, next_at) where state = 'pending' and attempts > 0;
 create index deliveries_leased on deliveries (lease) where state = 'sending';
 create index deliveries_row on deliveries (row_key, type);
 
@@ -130,6 +133,8 @@ create table due (
 	active    integer not null,
 	due_at    integer,
 	probe_at  integer, -- of a held webhook: when one of its records may be sent; due_at is not before it
+	spacing_us integer not null default 0, -- between two requests; 0: the webhook has no rate
+	rate_at   integer, -- of one with a rate: when its next request may be claimed; due_at is not before it
 	served_at integer -- the last claim that took something: who waited longest goes first
 ) strict;
 create index due_at on due (due_at) where due_at is not null;
