@@ -201,7 +201,11 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 			r.settler.record(died(d, Rejected, encodeReason(err), now))
 			continue
 		}
-		ready = append(ready, job{delivery: d, webhook: w, body: body, probe: w.State == Held})
+		j := job{delivery: d, webhook: w, body: body, probe: w.State == Held}
+		if !d.SendAt.IsZero() {
+			j.sendAt = time.Now().Add(d.SendAt.Sub(r.o.Ledger.Now()))
+		}
+		ready = append(ready, j)
 		places[d.Webhook]--
 	}
 	r.pool.put(ready)

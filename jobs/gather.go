@@ -227,7 +227,8 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 			e.Run = run.ID
 		}
 		// What a version goes as, and whether it may go now, the ledger says: versions take the other door.
-		if !src.Versioned() && w.State == Active && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
+		// So do those of a webhook with a rate, which claims give their times.
+		if !src.Versioned() && w.Rate == (Rate{}) && w.State == Active && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
 			d.wanted[w.ID]++
 			d.entries = append(d.entries, e)
 			d.jobs = append(d.jobs, job{delivery: e, webhook: w, body: body})

@@ -134,11 +134,14 @@ type Queue interface {
 	// acknowledged; what is then not wanted, and the removal of a row of which nothing was sent, is not entered.
 	Enter(ctx context.Context, e Entries) ([]bool, error)
 	// Claim leases pending deliveries that are due, of active webhooks, oldest due first, sharing Limit fairly: each
-	// webhook that has something due gives up to its room before any gives more. ErrLeaseLost: it was reclaimed.
+	// webhook that has something due gives up to its room before any gives more. A held webhook gives one, at NextProbe.
+	// One with a rate gives what may be sent soon, each with its SendAt. ErrLeaseLost: it was reclaimed.
 	Claim(ctx context.Context, c Claim) ([]Delivery, error)
-	// NextDue is when the next pending delivery of an active webhook (of these; nil: all) falls due; zero: none is
-	// pending.
+	// NextDue is when the next pending delivery of a webhook (of these; nil: all) may be claimed; zero: none is pending.
 	NextDue(ctx context.Context, webhooks []string) (time.Time, error)
+	// Due reports whether something of these webhooks is due, be it that a rate puts it off; of one that is held, only
+	// its probe.
+	Due(ctx context.Context, webhooks []string) (bool, error)
 	// Settle records outcomes whose lease still holds, and reports which did. An acknowledgement that follows
 	// failures makes the webhook's spent deliveries due at once, but for those that failed while others of the same
 	// webhook were acknowledged: these wait for their fire. A webhook is Held after ten failed attempts in a row that say

@@ -11,12 +11,14 @@ type job struct {
 	delivery Delivery
 	webhook  *Webhook
 	body     []byte
-	probe    bool // it tells whether a held webhook's endpoint is back
+	probe    bool      // it tells whether a held webhook's endpoint is back
+	sendAt   time.Time // not before; zero: at once
 }
 
 // A pool holds leased deliveries until a worker takes them. It is bounded twice, together and for each webhook, so
 // that memory is flat whatever the backlog and one webhook cannot fill it. Webhooks take turns, and no webhook has
-// more than its cap of requests under way: one that hangs holds its own few workers.
+// more than its cap of requests under way: one that hangs holds its own few workers. Requests of a webhook with a rate
+// begin at their times, and where one was late the next are as far behind it as the rate says.
 type pool struct {
 	perWebhook int // requests under way for one webhook
 	queueLimit int // places for one webhook
@@ -39,6 +41,8 @@ type queue struct {
 	running  int
 	inTurns  bool
 	moved    time.Time // when a request last ended, or the queue began
+	began    time.Time // when a request last began; zero: the webhook has no rate
+	alarmed  bool      // a timer takes its turn when it is time for the next
 }
 
 func newPool(perWebhook, queueLimit, totalLimit int) *pool {
@@ -144,6 +148,7 @@ func (p *pool) rooms() (room map[string]int, limit int) {
 		} else {
 			room[webhook] = p.queueLimit - taken
 		}
+		p.tidy(q) // its last request may have begun too short a time before it ended
 	}
 	return room, p.totalLimit - p.places
 }
@@ -164,6 +169,9 @@ func (p *pool) next() (job, bool) {
 	j := q.jobs[0]
 	q.jobs[0] = job{} // lets the body go
 	q.jobs = q.jobs[1:]
+	if j.webhook.Rate != (Rate{}) {
+		q.began = time.Now()
+	}
 	q.running++
 	p.running++
 	p.takeTurn(q)
@@ -209,7 +217,18 @@ func (p *pool) queue(webhook string) *queue {
 }
 
 func (p *pool) takeTurn(q *queue) {
-	if q.inTurns || len(q.jobs) == 0 || q.running >= p.perWebhook {
+	if q.inTurns || q.alarmed || len(q.jobs) == 0 || q.running >= p.perWebhook {
+		return
+	}
+	if early := q.early(); early > 0 {
+		q.alarmed = true
+		time.AfterFunc(early, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			q.alarmed = false
+			p.takeTurn(q)
+			p.tidy(q)
+		})
 		return
 	}
 	q.inTurns = true
@@ -217,8 +236,21 @@ func (p *pool) takeTurn(q *queue) {
 	p.ready.Signal()
 }
 
+// longestSpacing is what is kept between two requests of one webhook here, whatever their times in the ledger say: it
+// keeps requests that are late from coming all at once. Times that are further apart need no more than the ledger's.
+const longestSpacing = time.Second
+
+// early is how long the first job has to wait for its time.
+func (q *queue) early() time.Duration {
+	j := &q.jobs[0]
+	if j.sendAt.IsZero() {
+		return 0
+	}
+	return time.Until(later(j.sendAt, q.began.Add(min(j.webhook.Rate.Spacing(), longestSpacing))))
+}
+
 func (p *pool) tidy(q *queue) {
-	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 {
+	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 && !q.alarmed && time.Since(q.began) > longestSpacing {
 		delete(p.queues, q.webhook)
 	}
 }

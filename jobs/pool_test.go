@@ -11,7 +11,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-func jobFor(webhook string) job { return job{delivery: Delivery{Key: Key{Webhook: webhook}}} }
+func jobFor(webhook string) job {
+	return job{delivery: Delivery{Key: Key{Webhook: webhook}}, webhook: &Webhook{ID: webhook}}
+}
 
 func fill(p *pool, webhook string, n int) {
 	p.force(webhook, n)

@@ -236,10 +236,10 @@ func (r *Runner) lookAfter(ctx context.Context) error {
 func (r *Runner) atRest(ctx context.Context, run string, webhooks []string) (rested bool, err error) {
 	r.claims.Lock()
 	defer r.claims.Unlock()
-	var due time.Time
+	var due bool
 	var sending int
 	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
-		if due, err = r.o.Ledger.NextDue(ctx, webhooks); err == nil {
+		if due, err = r.o.Ledger.Due(ctx, webhooks); err == nil {
 			sending, err = r.o.Ledger.Sending(ctx, run)
 		}
 		return err
@@ -247,5 +247,5 @@ func (r *Runner) atRest(ctx context.Context, run string, webhooks []string) (res
 	if err != nil {
 		return false, fmt.Errorf("what is left to be attempted now: %w", err)
 	}
-	return sending == 0 && (due.IsZero() || due.After(r.o.Ledger.Now())) && r.pool.idle() && r.settler.open.Load() == 0, nil
+	return sending == 0 && !due && r.pool.idle() && r.settler.open.Load() == 0, nil
 }

@@ -83,6 +83,10 @@ var (
 		from unnest($3::text[], $4::timestamptz[]) as e(name, rate)
 		where due.webhook = e.name`)
 
+	sqlDue = sqlText(`
+		select count(*) from due where webhook = any($2::text[]) and (due_at <= $1 or probe_at is null and rate_at > $1
+			and exists (select 1 from deliveries where deliveries.webhook = due.webhook and state = 'pending' and next_at <= $1))
+			and active`)
 	sqlNextDue   = sqlText(`select min(due_at) from due where due_at is not null`)
 	sqlNextDueOf = sqlText(`select min(due_at) from due where webhook = any($1::text[])`)
 )
@@ -97,13 +101,7 @@ func (l *Ledger) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 		claimed, err = t.claim(ctx, c)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(claimed, func(a, b jobs.Delivery) int {
-		return cmp.Or(a.NextAt.Compare(b.NextAt), a.SendAt.Compare(b.SendAt))
-	})
-	return claimed, nil
+	return claimed, err
 }
 
 func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
@@ -122,6 +120,7 @@ func (t *tx) claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(claimed, func(a, b jobs.Delivery) int { return a.NextAt.Compare(b.NextAt) })
 	served := t.l.batch(len(webhooks))
 	for _, w := range webhooks {
 		served.text(w.webhook)
@@ -334,7 +333,7 @@ func (t *tx) lease(ctx context.Context, lease string, picked []pick) ([]jobs.Del
 	return claimed, t.count(ctx, runs)
 }
 
-// NextDue is when the next pending delivery falls due: a lower bound that a claim makes exact.
+// NextDue is when the next pending delivery may be claimed: a lower bound that a claim makes exact.
 func (l *Ledger) NextDue(ctx context.Context, webhooks []string) (time.Time, error) {
 	var at time.Time
 	err := l.view("look for the next due delivery", func(t *tx) error {
@@ -344,4 +343,13 @@ func (l *Ledger) NextDue(ctx context.Context, webhooks []string) (time.Time, err
 		return t.one(ctx, sqlNextDueOf, []any{webhooks}, instant{&at})
 	})
 	return at, err
+}
+
+// Due reports whether something of these webhooks is due; see jobs.Queue.
+func (l *Ledger) Due(ctx context.Context, webhooks []string) (bool, error) {
+	var n int
+	err := l.view("look for what is due", func(t *tx) error {
+		return t.one(ctx, sqlDue, []any{t.now, webhooks}, &n)
+	})
+	return n > 0, err
 }

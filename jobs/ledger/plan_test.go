@@ -161,6 +161,7 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"lock due", sqlLockDue, []any{due}, ""},
 			{"next due", sqlNextDue, nil, ""},
 			{"next due of some", sqlNextDueOf, []any{due}, ""},
+			{"due", sqlDue, []any{now, due}, ""},
 			{"lock tallies", sqlLockTallies, []any{due}, ""},
 			{"put back of one", sqlPutBackOf, []any{now, []string{lease}}, ""},
 			{"put back what is lost", sqlPutBackLost, []any{now}, "leases"},
