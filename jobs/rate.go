@@ -18,8 +18,8 @@ var rateUnits = []struct {
 	per  time.Duration
 }{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", day}}
 
-// mostRequests bounds a rate, whose spacing is kept in microseconds.
-const mostRequests = 10_000
+// MostRequests is the greatest number in a rate, whose spacing is kept in microseconds.
+const MostRequests = 10_000
 
 // ParseRate reads 5/s, 100/m, 1000/h or 20/d; "" is none.
 func ParseRate(s string) (Rate, error) {
@@ -29,11 +29,11 @@ func ParseRate(s string) (Rate, error) {
 	number, unit, _ := strings.Cut(s, "/")
 	n, err := strconv.ParseUint(number, 10, 31)
 	for _, u := range rateUnits {
-		if err == nil && n > 0 && n <= mostRequests && unit == u.name {
+		if err == nil && n > 0 && n <= MostRequests && unit == u.name {
 			return Rate{int(n), u.per}, nil
 		}
 	}
-	return Rate{}, fmt.Errorf("%q is no rate; write requests and a time, from 1/d to %d/s, such as 5/s, 100/m, 1000/h", s, mostRequests)
+	return Rate{}, fmt.Errorf("%q is no rate", s)
 }
 
 // String writes the rate as ParseRate reads it.

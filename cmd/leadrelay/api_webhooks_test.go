@@ -40,7 +40,7 @@ func TestAPIWebhooks(t *testing.T) {
 			delete(shown, "entered_at")
 			want := map[string]any{
 				"id": id, "chatbot": "c", "url": "http://127.0.0.1:1/first/…", "types": []any{"Lead"}, "dialect": "smarterbot",
-				"schedule": "@daily", "timezone": "UTC", "immediate": false, "retry_at": []any{"1m", "3m"},
+				"schedule": "@daily", "timezone": "UTC", "immediate": false, "rate": "", "retry_at": []any{"1m", "3m"},
 				"ack": []any{"success", "Success: test request received"}, "from": "now", "description": "", "provisioned": false,
 				"state": "active", "state_reason": "", "old_key_until": nil,
 			}
@@ -177,7 +177,8 @@ func TestAPIMistakes(t *testing.T) {
 		{"a doubled member", "POST", "/webhooks", `{"url": "http://sesame", "url": "http://sesame"}`, 400, []string{"body"}},
 		{"no object", "POST", "/webhooks", `["sesame"]`, 422, []string{"body"}},
 		{"nothing", "POST", "/webhooks", `{}`, 422, []string{"body", "body"}},
-		{"a member that there is not yet", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "rate": "5/s"}`, 422, []string{"body.rate"}},
+		{"a member that there is not", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "rates": "5/s"}`, 422, []string{"body.rates"}},
+		{"a rate that is none", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "rate": "5/sec"}`, 422, []string{"body.rate"}},
 		{"a member in another case", "POST", "/webhooks", `{"chatbot": "c", "url": "http://127.0.0.1/", "Dialect": "smarterbot"}`, 422, []string{"body.Dialect"}},
 		{"wrong types", "POST", "/webhooks", `{"chatbot": {}, "url": 5, "sign_key": ["sesame"], "immediate": "yes"}`, 422, []string{"body.chatbot", "body.immediate", "body.sign_key", "body.url"}},
 		{

@@ -13,8 +13,8 @@ import (
 )
 
 // TestSideBySide: a daemon and runs by hand on one ledger push no record twice, while rows are committed all the time;
-// to a webhook that is immediate, to one that has a schedule, and to one that refuses each record at first (and is not
-// down: it would be held).
+// to a webhook that is immediate, to one that has a schedule, and to one that is down for each record's first attempt:
+// it is held again and again, and probed with what was tried.
 func TestSideBySide(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines {
@@ -23,7 +23,7 @@ func TestSideBySide(t *testing.T) {
 			crms := map[string]*receiver.Receiver{}
 			urls := map[string]string{}
 			for webhook, answer := range map[string]receiver.Behaviour{
-				"atonce": nil, "scheduled": nil, "failing": receiver.Each(receiver.Status(422), receiver.Success),
+				"atonce": nil, "scheduled": nil, "failing": receiver.Each(receiver.Status(503), receiver.Success),
 			} {
 				crms[webhook], urls[webhook] = startCRM(t, answer)
 			}
@@ -36,7 +36,7 @@ ledger: %q
   - {id: failing, chatbot: b, url: %[7]q, sign_key: %[5]q, from: beginning, schedule: "@every 2s", retry_at: [1s]}
 `, app.source, newLedger(t, engine), local, urls["atonce"], signKey, urls["scheduled"], urls["failing"]))
 			app.installTrigger(s)
-			rows, failing := app.insertMany("a", 600), app.insertMany("b", 100)
+			rows, failing := app.insertMany("a", 600), app.insertMany("b", 40)
 			p := s.serve()
 			var work sync.WaitGroup
 			for range 2 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -118,6 +119,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 	line("schedule", d.Schedule+" "+d.Timezone)
 	line("immediate", d.Immediate)
 	line("retry_at", listed(d.RetryAt, "none"))
+	line("rate", cmp.Or(d.Rate, "none"))
 	line("ack", ackText(d.Ack))
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		line("header "+name, d.Headers[name])

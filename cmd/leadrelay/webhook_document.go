@@ -81,6 +81,8 @@ func applyTo(w *jobs.Webhook, c *config.Resolved, doc map[string]any) error {
 			w.Immediate = to.Immediate
 		case "retry_at":
 			w.RetryAt = to.RetryAt
+		case "rate":
+			w.Rate = to.Rate
 		case "ack":
 			w.Ack = to.Ack
 		case "headers":

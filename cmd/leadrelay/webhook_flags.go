@@ -12,8 +12,8 @@ import (
 // webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
 // configuration's own decoder, so a webhook may be written here just as it may be there.
 type webhookFlags struct {
-	chatbots, types, retryAt, ack, headers                                     []string
-	url, dialect, schedule, timezone, immediate, from, key, keyOf, description string
+	chatbots, types, retryAt, ack, headers                                           []string
+	url, dialect, schedule, timezone, immediate, rate, from, key, keyOf, description string
 }
 
 func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
@@ -25,6 +25,7 @@ func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
 	f.StringVar(&w.timezone, "timezone", "", "the schedule's zone (default the configuration's)")
 	f.StringVar(&w.immediate, "immediate", "", "true: also as soon as a record is committed (default the configuration's)")
 	f.StringArrayVar(&w.retryAt, "retry-at", nil, "an offset from the first failure, such as 1m (repeatable; default the dialect's; none: no retries)")
+	f.StringVar(&w.rate, "rate", "", "the most requests in a time, over all daemons, such as 5/s or 100/m (default no bound)")
 	f.StringArrayVar(&w.ack, "ack", nil, "an accepted value of the answer's status (repeatable), or 2xx, gohighlevel or a rule as JSON, {\"path\": …} (default the dialect's)")
 	f.StringArrayVar(&w.headers, "header", nil, "a static header, `NAME: VALUE`, or @FILE with one a line (repeatable); values are secrets")
 	f.StringVar(&w.keyOf, "sign-key-of", "", "the webhook whose keys sign its requests, rotations included, in place of a key of its own")
@@ -48,6 +49,7 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 		{"dialect", "dialect", w.dialect},
 		{"schedule", "schedule", w.schedule},
 		{"timezone", "timezone", w.timezone},
+		{"rate", "rate", w.rate},
 		{"from", "from", w.from},
 		{"description", "description", w.description},
 		{"sign-key-of", "sign_key_of", w.keyOf},

@@ -55,6 +55,7 @@ func webhookMembers() []webhookMember {
 		{"immediate", &huma.Schema{Type: "boolean", Description: "Also as soon as a record is committed. Left out: the configuration's."}},
 		{"from", text("now, beginning or a time: which older rows it gets. Only when it is entered.", "now")},
 		{"retry_at", texts("Offsets from the first failure. Left out: the dialect's.", []any{"1m", "3m"})},
+		{"rate", text("The most requests in a time, over all daemons: a number, and s, m, h or d. Left out: no bound.", "5/s")},
 		{"ack", either("The answers that acknowledge a record: values of status, 2xx, or a rule. Left out: the dialect's.", []any{"success"}, one, several, &huma.Schema{
 			Type: "object", AdditionalProperties: false,
 			Properties: map[string]*huma.Schema{"path": one, "equals": {Type: "array", Items: &huma.Schema{}}, "prefix": several},

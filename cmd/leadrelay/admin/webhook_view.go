@@ -22,6 +22,7 @@ type Webhook struct {
 	Timezone    string            `json:"timezone" example:"Europe/Prague"`
 	Immediate   bool              `json:"immediate" doc:"Records are also pushed as soon as they are committed."`
 	RetryAt     []string          `json:"retry_at" doc:"Offsets from the first failure; empty: no retries."`
+	Rate        string            `json:"rate" doc:"The most requests in a time, over all daemons; empty: no bound." example:"5/s"`
 	Ack         any               `json:"ack" doc:"The answers that acknowledge a record: values of status, a preset such as 2xx, or a rule, as they are posted."`
 	Headers     map[string]string `json:"headers,omitempty" doc:"Static headers by name. Values are never shown."`
 	From        string            `json:"from" doc:"Where it began: now, beginning or a time." example:"now"`
@@ -37,7 +38,7 @@ type Webhook struct {
 func ViewOf(w *jobs.Webhook, reveal bool) Webhook {
 	v := Webhook{
 		ID: w.ID, Chatbot: w.Chatbots, URL: jobs.MaskedURL(w.URL), SignKeyOf: w.SignKeyOf, Types: typesOf(w), Dialect: w.Dialect,
-		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Ack: jobs.AckDocument(w.Ack),
+		Schedule: w.Schedule, Timezone: w.Timezone, Immediate: w.Immediate, RetryAt: []string{}, Rate: w.Rate.String(), Ack: jobs.AckDocument(w.Ack),
 		From: w.From, Description: w.Description, Provisioned: w.Origin != "",
 		State: string(w.State), StateReason: w.StateReason, EnteredAt: w.EnteredAt.UTC(),
 	}

@@ -17,8 +17,8 @@ var schema = map[string][]string{
 	},
 	"streams[].fields.*": {"const", "json"},
 	"webhooks[]": {
-		"id", "chatbot", "url", "sign_key", "sign_key_of", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "ack",
-		"headers", "from", "description",
+		"id", "chatbot", "url", "sign_key", "sign_key_of", "types", "dialect", "schedule", "timezone", "immediate", "retry_at", "rate",
+		"ack", "headers", "from", "description",
 	},
 	"webhooks[].ack": {"path", "equals", "prefix"},
 	"dialects.*": {

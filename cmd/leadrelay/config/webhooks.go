@@ -123,11 +123,28 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 	w.Schedule = f.at("schedule").schedule(s.Schedule, w.Timezone)
 	w.Immediate = f.at("immediate").bool(s.Immediate)
 	w.RetryAt = f.at("retry_at").retryAt(dialect.RetryAt)
+	w.Rate = f.at("rate").rate()
 	w.Ack = f.at("ack").ack(dialect.Ack)
 	w.Headers = f.at("headers").hidden().headers(s.Dialects, dialect.Name)
 	w.From = f.at("from").from()
 	w.Description, _ = f.at("description").text("a text")
 	return w
+}
+
+// rate is how many requests in a time; none where it is left out.
+func (v value) rate() (r jobs.Rate) {
+	if !v.given() {
+		return r
+	}
+	s, settled := v.word("a rate, such as 5/s or 100/m")
+	if !settled {
+		return r
+	}
+	r, err := jobs.ParseRate(s)
+	if err != nil || s == "" {
+		v.fail("%s is no rate; write requests and a time, such as 5/s, 100/m, 1000/h or 20/d, at most %d/s", v.show(), jobs.MostRequests)
+	}
+	return r
 }
 
 // chatbots is one, a list of them, or all.
