@@ -93,10 +93,22 @@ func (l *Listener) Use(api *API) (answered func()) {
 	}
 }
 
+// browsers are what every answer tells them: keep no copy, take it for nothing else than it says, run nothing of it, and
+// show it in no other site's frame.
+var browsers = map[string]string{
+	"Cache-Control":                "no-store",
+	"X-Content-Type-Options":       "nosniff",
+	"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
+	"X-Frame-Options":              "DENY",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+}
+
 // ServeHTTP answers every request to the listener.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	for name, value := range browsers {
+		w.Header().Set(name, value)
+	}
 	l.mu.Lock()
 	api := l.api
 	if api != nil {

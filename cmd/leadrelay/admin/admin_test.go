@@ -109,3 +109,30 @@ func TestNowhere(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFrames: no answer, a refusal neither, can be shown in another site's frame, kept, or run.
+func TestFrames(t *testing.T) {
+	l, err := Listen("127.0.0.1:0", slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.Watch(func() (string, []string) { return "", nil })
+	for _, request := range []struct{ method, path, host string }{
+		{http.MethodGet, "/healthz", "localhost"}, {http.MethodGet, "/", "localhost"}, {http.MethodPost, "/api/v1/webhooks", "localhost"},
+		{http.MethodGet, "/healthz", "evil.example.com"},
+	} {
+		r := httptest.NewRequest(request.method, "http://"+request.host+request.path, nil)
+		r.RemoteAddr = "127.0.0.1:5000"
+		w := httptest.NewRecorder()
+		l.ServeHTTP(w, r)
+		for name, want := range map[string]string{
+			"X-Frame-Options": "DENY", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+		} {
+			if got := w.Header().Get(name); got != want {
+				t.Errorf("%s %s as %s: HTTP %d with %s: %q", request.method, request.path, request.host, w.Code, name, got)
+			}
+		}
+	}
+}
