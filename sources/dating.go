@@ -77,7 +77,8 @@ func (s *sqlite) dating(cfg *Config, at instant) dating {
 	const day = 24 * time.Hour
 	// The last comparison lets a range end where text ends.
 	number, text := fmt.Sprintf("typeof(%s) in ('integer', 'real')", at.expr), fmt.Sprintf("typeof(%s) = 'text' and %[1]s < x''", at.expr)
-	isDate := fmt.Sprintf("(%s >= '0001-01-02' and %[1]s glob '%s')", at.expr, dateGlob)
+	// The plus keeps an index out of it: of two bounds SQLite begins at this one, and reads from the first row on.
+	isDate := fmt.Sprintf("(+%s >= '0001-01-02' and %[1]s glob '%s')", at.expr, dateGlob)
 	return dating{
 		at:      at.expr,
 		undated: fmt.Sprintf("(%s is null or typeof(%[1]s) = 'blob' or typeof(%[1]s) = 'text' and not %s)", at.expr, isDate),
