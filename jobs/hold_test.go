@@ -66,6 +66,33 @@ func TestDownCRM(t *testing.T) {
 	}
 }
 
+// TestFastFailures: a CRM that refuses at once is held after ten attempts and those that were under way, however many
+// records there are and however fast they fail.
+func TestFastFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", immediate), hook("well", immediate))
+		defer b.close()
+		b.crm.answer = func(a attempt) error {
+			if a.webhook == "well" {
+				return nil
+			}
+			return &jobs.RefusedError{Reason: "connect", Fault: jobs.FaultDown}
+		}
+		b.leads.add("bot", 1500)
+		const perWebhook = 4
+		b.serve(30*time.Second, func(o *jobs.Options) { o.PerWebhook = perWebhook })
+		if n := len(b.crm.bodies("acme")); n < 10 || n > 10+perWebhook {
+			t.Errorf("%d attempts", n)
+		}
+		if w := b.webhook("acme"); w.State != jobs.Held {
+			t.Errorf("the webhook is %s", w.State)
+		}
+		if n := len(b.crm.bodies("well")); n != 1500 {
+			t.Errorf("the other webhook got %d", n)
+		}
+	})
+}
+
 func (b *bench) webhook(id string) jobs.Webhook {
 	b.t.Helper()
 	set, err := b.ledger.Webhooks(context.Background())

@@ -42,6 +42,7 @@ type queue struct {
 	inTurns  bool
 	moved    time.Time // when a request last ended, or the queue began
 	began    time.Time // when a request last began; zero: the webhook has no rate
+	failures int       // in a row, that may hold the webhook and are not recorded yet
 	alarmed  bool      // a timer takes its turn when it is time for the next
 }
 
@@ -157,15 +158,10 @@ func (p *pool) rooms() (room map[string]int, limit int) {
 func (p *pool) next() (job, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.turns) == 0 && !p.closed {
-		p.ready.Wait()
-	}
-	if p.closed {
+	q := p.turn()
+	if q == nil {
 		return job{}, false
 	}
-	q := p.turns[0]
-	p.turns = p.turns[1:]
-	q.inTurns = false
 	j := q.jobs[0]
 	q.jobs[0] = job{} // lets the body go
 	q.jobs = q.jobs[1:]
@@ -176,6 +172,56 @@ func (p *pool) next() (job, bool) {
 	p.running++
 	p.takeTurn(q)
 	return j, true
+}
+
+// turn waits for a queue whose turn it is; nil: the pool is closed.
+func (p *pool) turn() *queue {
+	for !p.closed {
+		if len(p.turns) == 0 {
+			p.ready.Wait()
+			continue
+		}
+		q := p.turns[0]
+		p.turns = p.turns[1:]
+		q.inTurns = false
+		if q.failures < suspicious {
+			return q
+		}
+	}
+	return nil
+}
+
+// suspicious is how many failures in a row let a webhook's other records wait until it is known whether it is held.
+const suspicious = 10
+
+// failed counts a failure that may hold the webhook, before its outcome is recorded.
+func (p *pool) failed(webhook string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue(webhook).failures++
+}
+
+// answered says that the webhook's endpoint is well.
+func (p *pool) answered(webhook string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.queues[webhook]; q != nil && q.failures > 0 {
+		q.failures = 0
+		p.takeTurn(q)
+	}
+}
+
+// judged says that so many failures are recorded, and that the webhooks' states are known.
+func (p *pool) judged(failures map[string]int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for webhook, n := range failures {
+		if q := p.queues[webhook]; q != nil {
+			q.failures = max(0, q.failures-n)
+			p.takeTurn(q)
+			p.tidy(q)
+		}
+	}
 }
 
 // done gives back a job's slot and place.
@@ -217,7 +263,7 @@ func (p *pool) queue(webhook string) *queue {
 }
 
 func (p *pool) takeTurn(q *queue) {
-	if q.inTurns || q.alarmed || len(q.jobs) == 0 || q.running >= p.perWebhook {
+	if q.inTurns || q.alarmed || len(q.jobs) == 0 || q.running >= p.perWebhook || q.failures >= suspicious {
 		return
 	}
 	if early := q.early(); early > 0 {
@@ -250,7 +296,7 @@ func (q *queue) early() time.Duration {
 }
 
 func (p *pool) tidy(q *queue) {
-	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 && !q.alarmed && time.Since(q.began) > longestSpacing {
+	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 && q.failures == 0 && !q.alarmed && time.Since(q.began) > longestSpacing {
 		delete(p.queues, q.webhook)
 	}
 }

@@ -57,6 +57,7 @@ type Runner struct {
 	lastFire map[string]time.Time // by schedule key: the last fire that this process has seen to
 	runs     []*activeRun         // that this process gathers for
 	said     map[string]said      // by what was being done
+	judged   map[string]int       // failures that were recorded, by webhook, since its state was last looked at
 	serving  bool
 	chores   sync.WaitGroup // gathers under way
 }
@@ -82,7 +83,7 @@ func NewRunner(o Options) *Runner {
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), beat: newBeat(), bulletin: newBulletin(o.Log),
-		lastFire: map[string]time.Time{}, said: map[string]said{},
+		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
@@ -207,8 +208,12 @@ func (r *Runner) push(ctx context.Context, j job) {
 	var refusal *RefusedError
 	switch {
 	case err == nil:
+		r.pool.answered(j.webhook.ID)
 		r.settler.record(acknowledged(j.delivery, answer, began, now))
 	case errors.As(err, &refusal):
+		if refusal.Fault != FaultRecord {
+			r.pool.failed(j.webhook.ID)
+		}
 		r.settler.record(r.refused(j, refusal, began, now))
 	case ctx.Err() != nil: // called off with its outcome unknown: dropping the lease makes it owed again
 	default:
@@ -245,10 +250,19 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 	}
 	r.bulletin.note(kinds)
 	ro := r.webhooks()
-	if slices.ContainsFunc(batch, func(o Outcome) bool {
+	for i := range batch {
+		o := &batch[i]
+		if o.Attempt == nil {
+			continue
+		}
 		w := ro.byID[o.Delivery.Webhook]
-		return o.Attempt != nil && (o.Attempt.Fault != FaultRecord || w != nil && w.State == Held)
-	}) {
+		if o.Attempt.Fault != FaultRecord {
+			r.mu.Lock()
+			r.judged[o.Delivery.Webhook]++
+			r.mu.Unlock()
+		} else if w == nil || w.State != Held {
+			continue
+		}
 		nudge(r.stopped) // the ledger may have stopped a webhook, or let it go
 	}
 	nudge(r.moved)

@@ -188,7 +188,12 @@ func (r *Runner) watchStates(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.stopped:
+			r.mu.Lock()
+			judged := r.judged
+			r.judged = map[string]int{}
+			r.mu.Unlock()
 			r.noticeChanges(ctx)
+			r.pool.judged(judged)
 		}
 	}
 }

@@ -119,7 +119,9 @@ func TestFrames(t *testing.T) {
 	defer l.Close()
 	l.Watch(func() (string, []string) { return "", nil })
 	for _, request := range []struct{ method, path, host string }{
-		{http.MethodGet, "/healthz", "localhost"}, {http.MethodGet, "/", "localhost"}, {http.MethodPost, "/api/v1/webhooks", "localhost"},
+		{http.MethodGet, "/healthz", "localhost"},
+		{http.MethodGet, "/", "localhost"},
+		{http.MethodPost, "/api/v1/webhooks", "localhost"},
 		{http.MethodGet, "/healthz", "evil.example.com"},
 	} {
 		r := httptest.NewRequest(request.method, "http://"+request.host+request.path, nil)
