@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 )
@@ -18,12 +19,16 @@ type conn struct {
 	clock atomic.Int64                 // counts what happens on the connection
 	read  atomic.Int64                 // when bytes came last
 	taker atomic.Pointer[atomic.Int64] // of the request that has taken the connection and written nothing: where to say when it does
+	ended atomic.Bool                  // the other side closed or reset it
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.read.Store(c.clock.Add(1))
+	}
+	if fault, ok := errors.AsType[net.Error](err); err != nil && !(ok && fault.Timeout()) && !errors.Is(err, net.ErrClosed) {
+		c.ended.Store(true)
 	}
 	return n, err
 }
@@ -33,6 +38,11 @@ func (c *conn) Write(b []byte) (int, error) {
 		begun.Store(c.clock.Add(1))
 	}
 	return c.Conn.Write(b)
+}
+
+// taken says that a request has taken the connection, and where to say when it is begun.
+func (c *conn) taken(begun *atomic.Int64) {
+	c.taker.Store(begun)
 }
 
 // stray reports whether what was read last came before a request that begun tells of wrote its first byte. The request
@@ -51,7 +61,7 @@ func connOf(c net.Conn) *conn {
 	return w
 }
 
-// dialConn makes a dialer's connections wires.
+// dialConn makes a dialer's connections conns.
 func dialConn(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)

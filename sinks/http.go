@@ -47,7 +47,8 @@ const maxAnswerHeaders = 64 << 10
 // HTTP is the sink that posts to CRMs.
 type HTTP struct {
 	transport *http.Transport
-	guard     *guard // nil: every address is allowed
+	unkept    *http.Transport // keeps no connections
+	guard     *guard          // nil: every address is allowed
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string
@@ -105,6 +106,7 @@ func New(o Options) (*HTTP, error) {
 		if h.guard != nil {
 			dialer.Control = h.guard.control
 		}
+		h.unkept = unkept(h.transport)
 		return h, nil
 	}
 	proxy, err := parseProxy(o.Proxy)
@@ -119,7 +121,15 @@ func New(o Options) (*HTTP, error) {
 		}
 		return nil
 	}
+	h.unkept = unkept(h.transport)
 	return h, nil
+}
+
+// unkept makes a transport like t that opens a connection for each request.
+func unkept(t *http.Transport) *http.Transport {
+	made := t.Clone()
+	made.DisableKeepAlives = true
+	return made
 }
 
 func parseProxy(raw string) (*url.URL, error) {

@@ -2,15 +2,12 @@ package sinks
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,16 +36,12 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	}
 	limited, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	way := new(progress)
-	request := t.request(httptrace.WithClientTrace(limited, way.trace()), req.Webhook, req.ID, req.Body, h.clock(), req.Attempt)
-	request = rec.sending(request)
 	if h.transport.Proxy != nil {
 		if err := h.checkThroughProxy(limited, t); err != nil {
-			return jobs.Answer{}, h.failed(ctx, limited, way, err)
+			return jobs.Answer{}, h.failed(ctx, limited, new(progress), err)
 		}
 	}
-	// The transport itself, not a Client: nothing follows a redirect, keeps a cookie or puts the URL in an error.
-	res, err := h.transport.RoundTrip(request)
+	res, way, err := h.send(limited, t, req, rec)
 	if err != nil {
 		rec.failed(err)
 		return jobs.Answer{}, h.failed(ctx, limited, way, err)
@@ -56,19 +49,20 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	defer res.Body.Close()
 	rec.answered(res)
 	defer rec.rest(cancel)
+	success := res.StatusCode >= 200 && res.StatusCode <= 299
+	if way.stray(success) {
+		return jobs.Answer{}, refused(ReasonStray, res.StatusCode, "") // nobody reads on: the connection is closed
+	}
 	accepted := ruleOf(req.Webhook.Ack)
 	if len(req.Webhook.Ack) == 0 {
 		accepted = ruleOf(t.dialect.Ack)
 	}
-	if res.StatusCode < 200 || res.StatusCode > 299 {
+	if !success {
 		rec.rest(cancel)
 		drain(res, cancel)
 		refusal := refused(StatusReason(res.StatusCode), res.StatusCode, "")
 		refusal.RetryAfter = retryAfter(res, h.clock())
 		return jobs.Answer{}, refusal
-	}
-	if c := way.conn.Load(); c != nil && res.ProtoMajor == 1 && c.stray(&way.begun) {
-		return jobs.Answer{}, refused(ReasonStray, res.StatusCode, "") // nobody reads on: the connection is closed
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -112,27 +106,6 @@ func drain(res *http.Response, cancel context.CancelFunc) {
 	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer+1)
 }
 
-// progress is how far a request came, as its trace tells: errors of net/http have few types.
-type progress struct {
-	connected, answering, noTLS atomic.Bool
-	conn                        atomic.Pointer[conn]
-	begun                       atomic.Int64 // on conn
-}
-
-func (p *progress) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GotConn: func(got httptrace.GotConnInfo) {
-			p.connected.Store(true)
-			if c := connOf(got.Conn); c != nil {
-				c.taker.Store(&p.begun)
-				p.conn.Store(c)
-			}
-		},
-		GotFirstResponseByte: func() { p.answering.Store(true) },
-		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { p.noTLS.Store(err != nil) },
-	}
-}
-
 // failed says why a request got no answer. ctx is the caller's, limited the one that ends with the timeout.
 func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) error {
 	if ctx.Err() != nil {
@@ -162,8 +135,9 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 		return refused(ReasonLocal, 0, "")
 	case op.Op == "dial":
 		return refused(ReasonConnect, 0, "")
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
-		errors.Is(err, io.ErrUnexpectedEOF), !p.answering.Load():
+	case p.stray(false):
+		return refused(ReasonStray, 0, "")
+	case isBreak(err), p.brokenOff(), !p.answering.Load():
 		return refused(ReasonReset, 0, "")
 	default:
 		return refused(ReasonHTTP, 0, "")
