@@ -2,14 +2,17 @@ package sinks
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -110,5 +113,17 @@ func TestEmptyAnswers(t *testing.T) {
 	work.Wait()
 	if n := failed.Load(); n > 0 {
 		t.Errorf("%d of 3200 answers were not taken for what they are", n)
+	}
+}
+
+// TestForgottenConnection: a connection ends by itself some time after the last request took it, though nobody closes it.
+func TestForgottenConnection(t *testing.T) {
+	client, server := net.Pipe()
+	defer server.Close()
+	c := newConn(client, 50*time.Millisecond)
+	defer c.Close()
+	c.taken(new(atomic.Int64))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || c.ended.Load() {
+		t.Errorf("got %v", err)
 	}
 }

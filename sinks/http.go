@@ -91,7 +91,7 @@ func New(o Options) (*HTTP, error) {
 	}
 	dialer := &net.Dialer{Timeout: h.timeout, KeepAlive: 15 * time.Second}
 	h.transport = &http.Transport{
-		DialContext:            dialConn(dialer.DialContext),
+		DialContext:            dialConn(h.timeout, dialer.DialContext),
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    h.timeout,
 		ForceAttemptHTTP2:      true,
@@ -99,8 +99,11 @@ func New(o Options) (*HTTP, error) {
 		MaxIdleConnsPerHost:    o.PerHost,
 		IdleConnTimeout:        idleFor,
 		MaxResponseHeaderBytes: maxAnswerHeaders,
-		// A connection that died in silence would otherwise swallow every later request to its host.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: h.timeout / 2, PingTimeout: h.timeout / 2},
+		HTTP2: &http.HTTP2Config{
+			// A connection that died in silence would otherwise swallow every later request to its host.
+			SendPingTimeout: h.timeout / 2, PingTimeout: h.timeout,
+			MaxReceiveBufferPerStream: 2 * maxCompressed, // of an answer that nobody has read yet
+		},
 	}
 	if o.Proxy == "" {
 		if h.guard != nil {

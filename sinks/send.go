@@ -29,13 +29,16 @@ func (h *HTTP) send(limited context.Context, t *target, req jobs.Request, rec *r
 	if res != nil {
 		_ = res.Body.Close()
 	}
-	way = new(progress)
+	again := new(progress)
+	again.dials.Store(way.dials.Load())
+	way = again
 	res, err = h.unkept.RoundTrip(h.request(limited, way, t, req, rec))
 	return res, way, err
 }
 
 // request makes a request that tells way how far it comes.
 func (h *HTTP) request(ctx context.Context, way *progress, t *target, req jobs.Request, rec *recorder) *http.Request {
+	ctx = context.WithValue(ctx, progressKey{}, way)
 	return rec.sending(t.request(httptrace.WithClientTrace(ctx, way.trace()), req.Webhook, req.ID, req.Body, h.clock(), req.Attempt))
 }
 
@@ -45,7 +48,11 @@ type progress struct {
 
 	conn  atomic.Pointer[conn]
 	begun atomic.Int64 // on conn
+	dials atomic.Int64
 }
+
+// progressKey is what a request's context has its progress under.
+type progressKey struct{}
 
 func (p *progress) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
@@ -88,7 +95,7 @@ func (p *progress) unseen(res *http.Response, err error) bool {
 		return false
 	case err == nil:
 		return res.StatusCode == http.StatusRequestTimeout
-	case p.answering.Load():
+	case p.answering.Load() || errors.Is(err, errDials):
 		return false
 	case p.http2.Load():
 		return p.brokenOff() || isBreak(err)
