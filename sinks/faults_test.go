@@ -27,17 +27,21 @@ func TestFaults(t *testing.T) {
 		body   string
 		want   told
 	}{
-		"no match":                {200, nil, `{"status":"queued"}`, told{"ack_mismatch", jobs.FaultUnmatched, 0}},
-		"no JSON":                 {200, nil, `ok`, told{"not_json", jobs.FaultUnmatched, 0}},
-		"a refused record":        {400, nil, ``, told{"http_400", jobs.FaultRecord, 0}},
-		"a record too many":       {409, nil, ``, told{"http_409", jobs.FaultRecord, 0}},
-		"gone":                    {410, nil, ``, told{"http_410", jobs.FaultGone, 0}},
-		"busy":                    {429, http.Header{"Retry-After": {"120"}}, ``, told{"http_429", jobs.FaultDown, 2 * time.Minute}},
-		"busy until":              {503, http.Header{"Retry-After": {now.Add(time.Hour).UTC().Format(http.TimeFormat)}}, ``, told{"http_503", jobs.FaultDown, time.Hour}},
-		"busy until long ago":     {503, http.Header{"Retry-After": {now.Add(-time.Hour).UTC().Format(http.TimeFormat)}}, ``, told{"http_503", jobs.FaultDown, 0}},
-		"busy, nobody knows when": {503, http.Header{"Retry-After": {"soon"}}, ``, told{"http_503", jobs.FaultDown, 0}},
-		"busy for minus one":      {503, http.Header{"Retry-After": {"-1"}}, ``, told{"http_503", jobs.FaultDown, 0}},
-		"of another status":       {500, http.Header{"Retry-After": {"120"}}, ``, told{"http_500", jobs.FaultDown, 0}},
+		"no match":                 {200, nil, `{"status":"queued"}`, told{"ack_mismatch", jobs.FaultUnmatched, 0}},
+		"no JSON":                  {200, nil, `ok`, told{"not_json", jobs.FaultUnmatched, 0}},
+		"a refused record":         {400, nil, ``, told{"http_400", jobs.FaultRecord, 0}},
+		"a record too many":        {409, nil, ``, told{"http_409", jobs.FaultRecord, 0}},
+		"gone":                     {410, nil, ``, told{"http_410", jobs.FaultGone, 0}},
+		"busy":                     {429, http.Header{"Retry-After": {"120"}}, ``, told{"http_429", jobs.FaultDown, 2 * time.Minute}},
+		"busy until":               {503, http.Header{"Retry-After": {now.Add(time.Hour).UTC().Format(http.TimeFormat)}}, ``, told{"http_503", jobs.FaultDown, time.Hour}},
+		"busy until long ago":      {503, http.Header{"Retry-After": {now.Add(-time.Hour).UTC().Format(http.TimeFormat)}}, ``, told{"http_503", jobs.FaultDown, 0}},
+		"busy, nobody knows when":  {503, http.Header{"Retry-After": {"soon"}}, ``, told{"http_503", jobs.FaultDown, 0}},
+		"busy for ever":            {503, http.Header{"Retry-After": {"99999999999999999999"}}, ``, told{"http_503", jobs.FaultDown, (1<<31 - 1) * time.Second}},
+		"busy until the year 9999": {503, http.Header{"Retry-After": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, ``, told{"http_503", jobs.FaultDown, 1<<63 - 1}},
+		"busy for a part of one":   {503, http.Header{"Retry-After": {"1.5"}}, ``, told{"http_503", jobs.FaultDown, 0}},
+		"busy for two times":       {429, http.Header{"Retry-After": {"60", "120"}}, ``, told{"http_429", jobs.FaultDown, time.Minute}},
+		"busy for minus one":       {503, http.Header{"Retry-After": {"-1"}}, ``, told{"http_503", jobs.FaultDown, 0}},
+		"of another status":        {500, http.Header{"Retry-After": {"120"}}, ``, told{"http_500", jobs.FaultDown, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

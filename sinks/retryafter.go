@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,7 +14,8 @@ func retryAfter(res *http.Response, now time.Time) time.Duration {
 		return 0
 	}
 	text := res.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(text, 10, 31)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // the most that there is, then
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
