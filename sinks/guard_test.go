@@ -3,7 +3,6 @@ package sinks
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -166,19 +165,15 @@ func TestProxy(t *testing.T) {
 		_, _ = w.Write([]byte(good))
 	}))
 	t.Cleanup(proxy.Close)
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobody(t)
 	tests := []struct {
 		name, proxy, url, reason, asked string
 	}{
 		{"plain", proxy.URL, "http://8.8.8.8/x", "", "POST 8.8.8.8"},
 		{"a name that only the proxy knows", proxy.URL, "http://nosuch.invalid/x", "", "POST nosuch.invalid"},
 		{"refused", proxy.URL, "https://8.8.8.8/x", ReasonProxy, "CONNECT 8.8.8.8:443"},
-		{"away", "http://" + dead.Addr().String(), "https://8.8.8.8/x", ReasonProxy, ""},
-		{"SOCKS away", "socks5://" + dead.Addr().String(), "https://8.8.8.8/x", ReasonProxy, ""},
+		{"away", "http://" + dead, "https://8.8.8.8/x", ReasonProxy, ""},
+		{"SOCKS away", "socks5://" + dead, "https://8.8.8.8/x", ReasonProxy, ""},
 		{"loopback", proxy.URL, "http://127.0.0.1/x", ReasonPrivateAddress, ""},
 		{"mapped", proxy.URL, "http://[::ffff:127.0.0.1]/x", ReasonPrivateAddress, ""},
 		{"localhost", proxy.URL, "http://localhost/x", ReasonPrivateAddress, ""},

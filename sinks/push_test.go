@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,14 +20,27 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-func TestNobodyThere(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// nobody is an address that refuses connections until the test ends: its port is taken, and not listened on.
+func nobody(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener.Close()
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+}
+
+func TestNobodyThere(t *testing.T) {
 	h := newSink(t, local())
-	if err := push(t, h, webhook("http://"+listener.Addr().String())); reason(err) != ReasonConnect {
+	if err := push(t, h, webhook("http://"+nobody(t))); reason(err) != ReasonConnect {
 		t.Errorf("nobody listens: %v", err)
 	}
 	if err := push(t, h, webhook("https://"+strings.Repeat("a", 64)+".example/")); reason(err) != ReasonDNS {
