@@ -196,11 +196,15 @@ func readTime(value any) (time.Time, bool) {
 }
 
 func (e *envelope) appendTime(dst []byte, name string, t time.Time) ([]byte, error) {
-	switch e.form {
-	case UnixSeconds:
-		return strconv.AppendInt(dst, t.Unix(), 10), nil
-	case UnixMilliseconds:
-		return strconv.AppendInt(dst, t.UnixMilli(), 10), nil
+	if e.form == UnixSeconds || e.form == UnixMilliseconds {
+		n, most := t.Unix(), int64(maxSafe)
+		if e.form == UnixMilliseconds {
+			n, most = t.UnixMilli(), maxSafe/1000 // of seconds: milliseconds may be too many for an int64
+		}
+		if t.Unix() > most || t.Unix() < -most {
+			return dst, encodeError(name, errTooLarge)
+		}
+		return strconv.AppendInt(dst, n, 10), nil
 	}
 	if year := t.Year(); year < 0 || year > 9999 {
 		return dst, encodeError(name, errYear)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -79,6 +80,8 @@ func TestOwnBodies(t *testing.T) {
 			rec:  of(func(r *jobs.Record) { r.Fields = fieldsOf("author.name", "n", "author.id", int64(3)) }),
 			want: `{"what":"created","when":1714979289123,"who":"bot","author":{"id":3,"name":"n"}}`,
 		},
+		{name: "a time beyond all integers", dialect: "own-base64", rec: of(func(r *jobs.Record) { r.Fields = fieldsOf("b", int64(9007199254741056)) }), says: "b is beyond"},
+		{name: "a time before all integers", dialect: "own-base64", rec: of(func(r *jobs.Record) { r.Fields = fieldsOf("b", int64(math.MinInt64)) }), says: "b is beyond"},
 		{name: "a field of a member's name", dialect: "own-base64", rec: of(func(r *jobs.Record) { r.Fields = fieldsOf("who", "secret") }), says: "who is there twice"},
 		{name: "a field within a member", dialect: "own-base64", rec: of(func(r *jobs.Record) { r.Fields = fieldsOf("what.x", "secret") }), says: "what.x is there twice"},
 		{
