@@ -36,7 +36,8 @@ What is counted: gathered (taken on without any attempt before) + carried (from 
 = delivered + test answers + pending + dead. failed of the pending have spent their round in this run and wait for
 their webhook's next scheduled fire. Test answers are acknowledgements by "Success: test request received".
 
-Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere; 1 a database failed or a stream stopped.`,
+Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere,
+or a held webhook is owed something; 1 a database failed or a stream stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -105,8 +106,9 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if run.Gathered+run.Carried == 0 && err == nil {
 		a.hintOlder(ctx, p, o.scope)
 	}
+	heldBack := 0
 	if err == nil {
-		a.hintElsewhere(ctx, p, o.scope, result.Pending)
+		heldBack = a.hintElsewhere(ctx, p, o.scope, result.Pending)
 	}
 	if run.Elsewhere > 0 {
 		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died they are sent again within half a minute, by the daemon or the next run.\n", countOf(run.Elsewhere, "record"))
@@ -114,7 +116,7 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case result.Pending > 0 || result.Dead > 0 || run.Elsewhere > 0:
+	case result.Pending > 0 || result.Dead > 0 || run.Elsewhere > 0 || heldBack > 0:
 		return &exitError{code: exitPending}
 	case ctx.Err() != nil:
 		return &exitError{code: exitFailed, err: errors.New("interrupted")}
@@ -146,25 +148,47 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 	}
 }
 
-// hintElsewhere says what is owed to the scope's webhooks and is not this run's: the run may end well without it.
-func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) {
+// hintElsewhere says what is owed to the scope's webhooks and is not this run's, and counts what of it is owed to held
+// ones: without the rest the run may end well.
+func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) (heldBack int) {
 	if scope.Types != nil || scope.Chatbots != nil {
-		return // what is owed is not counted by these
+		return 0 // what is owed is not counted by these
 	}
 	statuses, err := p.ledger.Status(ctx)
+	var set jobs.Registered
+	if err == nil {
+		set, err = p.ledger.Webhooks(ctx)
+	}
 	if err != nil {
 		a.log.Debug("what is owed besides was not counted", "error", err)
-		return
+		return 0
 	}
-	owed := -pending
-	for _, s := range statuses {
-		if scope.Webhooks == nil || slices.Contains(scope.Webhooks, s.Webhook) {
-			owed += s.Pending + s.Sending
+	reasons := map[string]string{}
+	for i := range set.Webhooks {
+		if w := &set.Webhooks[i]; w.State == jobs.Held {
+			reasons[w.ID] = w.StateReason
 		}
 	}
-	if owed > 0 {
-		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a held or disabled webhook, or another run. See leadrelay delivery list --state pending\n", countOf(owed, "record"))
+	owed, named := -pending, 0
+	for _, s := range statuses {
+		if scope.Webhooks != nil && !slices.Contains(scope.Webhooks, s.Webhook) {
+			continue
+		}
+		n := s.Pending + s.Sending
+		owed += n
+		reason, isHeld := reasons[s.Webhook]
+		if !isHeld || n == 0 {
+			continue
+		}
+		heldBack += n
+		if named++; named <= 20 {
+			fmt.Fprintf(a.hintWriter(), "Webhook %s is held, with %s pending: %s\n", s.Webhook, countOf(n, "record"), reason)
+		}
 	}
+	if owed > heldBack {
+		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a disabled webhook, or another run. See leadrelay delivery list --state pending\n", countOf(owed-heldBack, "record"))
+	}
+	return heldBack
 }
 
 // hintWriter is where advice goes: beside the result, or out of the way of a JSON document.
