@@ -12,11 +12,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+
+	"github.com/leadrelay/leadrelay/jobs/pgpool"
 )
 
 type postgres struct {
-	dsn string
-	db  *sqlx.DB
+	dsn  string
+	pool *pgpool.Pool
+	db   *sqlx.DB // of the pool
 }
 
 func openPostgres(dsn string) (*postgres, error) {
@@ -40,10 +43,8 @@ func openPostgres(dsn string) (*postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the source's URL: %w", err)
 	}
-	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(4)
-	return &postgres{dsn: u.String(), db: db}, nil
+	pool := pgpool.New(connector, 8, 4, nil)
+	return &postgres{dsn: u.String(), pool: pool, db: sqlx.NewDb(pool.DB, "postgres")}, nil
 }
 
 // withoutUserinfo drops an error that quotes a part of the URL which may be the password.
@@ -64,7 +65,12 @@ func (p *postgres) name() string { return "postgres" }
 // read names the isolation level, since the server's default may be one where the first statement's snapshot is all:
 // then the created cursor would ask for open transactions after the snapshot, and miss those that ended in between.
 func (p *postgres) read(ctx context.Context, fn func(q querier) error) error {
-	return readTx(ctx, p.db, sql.LevelReadCommitted, fn)
+	err := readTx(ctx, p.db, sql.LevelReadCommitted, fn)
+	for n := 0; n < 16 && p.pool.Again(err); n++ {
+		err = readTx(ctx, p.db, sql.LevelReadCommitted, fn)
+	}
+	p.pool.Renew(err)
+	return err
 }
 
 func (p *postgres) ping(ctx context.Context) error { return p.db.PingContext(ctx) }

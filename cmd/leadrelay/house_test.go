@@ -19,9 +19,10 @@ const module = "github.com/leadrelay/leadrelay/"
 func TestHouse(t *testing.T) {
 	allowed := map[string][]string{
 		"jobs":                       nil,
-		"jobs/ledger":                {"jobs"},
+		"jobs/ledger":                {"jobs", "jobs/pgpool"},
+		"jobs/pgpool":                nil,
 		"jobs/pgtest":                nil,
-		"sources":                    {"jobs"},
+		"sources":                    {"jobs", "jobs/pgpool"},
 		"sinks":                      {"jobs"},
 		"sinks/receiver":             {"jobs", "sinks"},
 		"sinks/verify":               nil, // a recipe that others copy

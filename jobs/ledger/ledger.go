@@ -29,6 +29,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/leadrelay/leadrelay/jobs"
+	"github.com/leadrelay/leadrelay/jobs/pgpool"
 )
 
 var (
@@ -76,6 +77,7 @@ type Ledger struct {
 	clock func() time.Time
 	keys  SecretsKeys
 	stop  func()
+	pool  *pgpool.Pool // PostgreSQL
 
 	writing, reading []*sql.Stmt // by statement.number; the same on PostgreSQL
 	doubts           doubts

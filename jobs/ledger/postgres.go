@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/leadrelay/leadrelay/jobs/pgpool"
 )
 
 const (
@@ -48,16 +49,19 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	}
 	// Plans are made anew for every execution: tables grow a thousandfold within one connection's life, and a plan
 	// made while they were empty reads them whole. A paused process must not hold its locks for ever.
-	l.write = sql.OpenDB(&sessions{connector, "set search_path to " + pq.QuoteIdentifier(path) +
-		"; set plan_cache_mode to force_custom_plan; set jit to off; set idle_in_transaction_session_timeout to '15s'"})
-	l.read = l.write
+	setup := "set search_path to " + pq.QuoteIdentifier(path) +
+		"; set plan_cache_mode to force_custom_plan; set jit to off; set idle_in_transaction_session_timeout to '15s'"
 	n := opts.Connections
 	if n == 0 {
 		n = 8
 	}
 	n = max(n, 2) // one holds the migration's lock while another works
-	l.write.SetMaxOpenConns(n)
-	l.write.SetMaxIdleConns(n)
+	// Sessions are set up by a statement: poolers refuse start-up options they do not know.
+	l.pool = pgpool.New(connector, n, n, func(ctx context.Context, conn driver.Conn) (driver.Conn, error) {
+		_, err := conn.(driver.ExecerContext).ExecContext(ctx, setup, nil)
+		return conn, err
+	})
+	l.write, l.read = l.pool.DB, l.pool.DB
 	l.write.SetConnMaxIdleTime(5 * time.Minute)
 	if err := l.makeTables(ctx, path, opts.Create); err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
@@ -69,23 +73,6 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 		return l.followClock(ctx)
 	}
 	return nil
-}
-
-// sessions sets up each new connection by a statement: poolers refuse start-up options they do not know.
-type sessions struct {
-	*pq.Connector
-	setup string
-}
-
-func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := s.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, s.setup, nil); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
 }
 
 // makeTables brings the tables up to date under an advisory lock, so that daemons may start at once.

@@ -32,6 +32,7 @@ func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Con
 	var last error
 	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
 		last = l.once(ctx, f)
+		l.pool.Renew(last)
 		if again(last) {
 			return retry.RetryableError(last)
 		}
@@ -57,7 +58,7 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 		return err
 	}
 	var begun *sql.Tx
-	err := fresh(func() (err error) {
+	err := l.fresh(func() (err error) {
 		begun, err = l.write.BeginTx(ctx, opts)
 		return err
 	})
@@ -90,10 +91,10 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 }
 
 // fresh calls f, which does nothing that must not be done twice, again while it finds connections in the pool that
-// the server has closed: after a restart there may be one after another.
-func fresh(f func() error) error {
+// the server has closed: after a restart there may be one after another; or where the server has no room for one more.
+func (l *Ledger) fresh(f func() error) error {
 	err := f()
-	for n := 0; n < 16 && stale(err); n++ {
+	for n := 0; n < 16 && (stale(err) || l.pool.Again(err)); n++ {
 		err = f()
 	}
 	return err
@@ -111,7 +112,8 @@ func stale(err error) bool {
 
 // view runs f outside of any transaction, maybe more than once.
 func (l *Ledger) view(what string, f func(t *tx) error) error {
-	if err := fresh(func() error { return f(&tx{l: l, now: l.Now()}) }); err != nil {
+	if err := l.fresh(func() error { return f(&tx{l: l, now: l.Now()}) }); err != nil {
+		l.pool.Renew(err)
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
@@ -183,10 +185,10 @@ func IsUnavailable(err error) bool {
 		}
 		switch e.Code {
 		case "25006", // read-only transaction: a standby, or made so
-			"25P03",                            // idle in transaction for too long: we were paused
-			"55P03",                            // lock not available
-			"57014",                            // cancelled by a statement's time limit
-			"57P01", "57P02", "57P03", "57P05": // shutdown, crash, starting, idle for too long
+			"25P03",                                     // idle in transaction for too long: we were paused
+			"55P03",                                     // lock not available
+			"57014",                                     // cancelled by a statement's time limit
+			"57P01", "57P02", "57P03", "57P04", "57P05": // shutdown, crash, starting, dropped, idle for too long
 			return true
 		}
 		return false
@@ -206,10 +208,7 @@ func IsUnavailable(err error) bool {
 			return true
 		}
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false // the caller's own
-	}
-	_, op := errors.AsType[*net.OpError](err) // refused, unreachable, timeout
+	_, op := errors.AsType[*net.OpError](err) // refused, unreachable, timeout; not a context that ended, which is the caller's own
 	_, dns := errors.AsType[*net.DNSError](err)
-	return op || dns
+	return (op || dns) && !errors.Is(err, context.Canceled)
 }

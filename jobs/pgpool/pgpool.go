@@ -1,0 +1,91 @@
+// Package pgpool keeps pools of connections to a PostgreSQL server that may change its mind: about how many there may be,
+// and about what they may do.
+package pgpool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// growAgain is how long a pool stays within what the server had room for before it asks for more.
+const growAgain = time.Minute
+
+// A Pool is a pool of connections. Its methods may be called from several goroutines; Again and Renew of a nil Pool do
+// nothing.
+type Pool struct {
+	*sql.DB
+	open, idle int // connections at most, and of them at rest
+
+	mu   sync.Mutex
+	grow *time.Timer // nil: it has its size
+}
+
+// New makes a pool of at most open connections, of which idle are kept at rest; setup is called with each new one and
+// returns the one to use.
+func New(c *pq.Connector, open, idle int, setup func(context.Context, driver.Conn) (driver.Conn, error)) *Pool {
+	p := &Pool{open: open, idle: idle}
+	p.DB = sql.OpenDB(&connector{c, p, setup})
+	p.SetMaxOpenConns(open)
+	p.SetMaxIdleConns(idle)
+	return p
+}
+
+type connector struct {
+	*pq.Connector
+	pool  *Pool
+	setup func(context.Context, driver.Conn) (driver.Conn, error)
+}
+
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if crowded(err) {
+		c.pool.shrink()
+	}
+	if err != nil || c.setup == nil {
+		return conn, err
+	}
+	ready, err := c.setup(ctx, conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return ready, nil
+}
+
+func crowded(err error) bool {
+	e, ok := errors.AsType[*pq.Error](err)
+	return ok && e.Code == "53300"
+}
+
+// shrink keeps the pool to the connections that it has, so that who wants one waits for one of these; not to one alone,
+// since who has it may want another.
+func (p *Pool) shrink() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.SetMaxOpenConns(max(2, p.Stats().OpenConnections-1)) // the one that was refused is counted
+	if p.grow != nil {
+		p.grow.Stop()
+	}
+	p.grow = time.AfterFunc(growAgain, func() { p.SetMaxOpenConns(p.open) })
+}
+
+// Again reports whether err says that the server had no room for one more connection, while the pool has others: the same
+// call, made at once, waits for one of these.
+func (p *Pool) Again(err error) bool {
+	return p != nil && crowded(err) && p.Stats().OpenConnections > 0
+}
+
+// Renew closes the connections at rest where err says that one was forbidden what it may have been forbidden for good: a
+// session keeps the settings that it began with, when those of the database or the role are long as they were before.
+func (p *Pool) Renew(err error) {
+	e, ok := errors.AsType[*pq.Error](err)
+	if ok && p != nil && (e.Code == "25006" || e.Code == "57014") { // read-only; a statement's time limit
+		p.SetMaxIdleConns(0)
+		p.SetMaxIdleConns(p.idle)
+	}
+}
