@@ -49,8 +49,11 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	}
 	// Plans are made anew for every execution: tables grow a thousandfold within one connection's life, and a plan
 	// made while they were empty reads them whole. A paused process must not hold its locks for ever.
+	// Read committed, whatever the server's default: locks are taken first and each statement then sees what others had
+	// committed before.
 	setup := "set search_path to " + pq.QuoteIdentifier(path) +
-		"; set plan_cache_mode to force_custom_plan; set jit to off; set idle_in_transaction_session_timeout to '15s'"
+		"; set plan_cache_mode to force_custom_plan; set jit to off; set idle_in_transaction_session_timeout to '15s'" +
+		"; set default_transaction_isolation to 'read committed'"
 	n := opts.Connections
 	if n == 0 {
 		n = 8
@@ -59,7 +62,7 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	// Sessions are set up by a statement: poolers refuse start-up options they do not know.
 	l.pool = pgpool.New(connector, n, n, func(ctx context.Context, conn driver.Conn) (driver.Conn, error) {
 		_, err := conn.(driver.ExecerContext).ExecContext(ctx, setup, nil)
-		return conn, err
+		return session{conn.(pgConn)}, err
 	})
 	l.write, l.read = l.pool.DB, l.pool.DB
 	l.write.SetConnMaxIdleTime(5 * time.Minute)
@@ -73,6 +76,27 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 		return l.followClock(ctx)
 	}
 	return nil
+}
+
+// A session begins transactions as the server has them by default, where the driver's own would ask for one that writes:
+// who makes a database read-only, such as before they move it, means it, and what is written then may be lost.
+type session struct{ pgConn }
+
+type pgConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
+
+// BeginTx begins one with the session's isolation.
+func (s session) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
+	return s.pgConn.Begin()
 }
 
 // makeTables brings the tables up to date under an advisory lock, so that daemons may start at once.

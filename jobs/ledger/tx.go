@@ -48,18 +48,12 @@ func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Con
 }
 
 func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) error) error {
-	// Read committed, whatever the server's default: locks are taken first and each statement then sees what
-	// others had committed before. On SQLite the connection's own `begin immediate` is as good.
-	opts := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	if l.lite {
-		opts = nil
-	}
 	if err := l.there(); err != nil {
 		return err
 	}
 	var begun *sql.Tx
 	err := l.fresh(func() (err error) {
-		begun, err = l.write.BeginTx(ctx, opts)
+		begun, err = l.write.BeginTx(ctx, nil) // see session; on SQLite the connection's own `begin immediate` is as good
 		return err
 	})
 	if err != nil {

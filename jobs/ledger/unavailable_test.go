@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -46,6 +47,8 @@ func TestIsUnavailable(t *testing.T) {
 		{"too many connections", &pq.Error{Code: "53300"}, true},
 		{"disk full", &pq.Error{Code: "53100"}, true},
 		{"shutdown", &pq.Error{Code: "57P01"}, true},
+		{"dropped", &pq.Error{Code: "57P04"}, true},
+		{"dialled for too long", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}, true},
 		{"starting", &pq.Error{Code: "57P03"}, true},
 		{"read-only", &pq.Error{Code: "25006"}, true},
 		{"paused in a transaction", &pq.Error{Code: "25P03"}, true},
@@ -186,5 +189,49 @@ func TestSQLiteFileReplaced(t *testing.T) {
 	}
 	if _, err := l.TakeLease(ctx, "x", time.Minute); err != nil {
 		t.Errorf("put back: %v", err)
+	}
+}
+
+// A database that was made read-only is not written to, whatever a transaction could ask for; and when it is no more, the
+// same Ledger goes on.
+func TestReadOnly(t *testing.T) {
+	ctx, dsn := context.Background(), pgtest.Database(t)
+	l, err := Open(ctx, dsn, Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	admin, err := sql.Open("postgres", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	execute := func(statement string) {
+		t.Helper()
+		if _, err := admin.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := u.Path[1:]
+	execute("alter database " + database + " set default_transaction_read_only = on")
+	execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+	if _, err := l.TakeLease(ctx, "x", time.Minute); !IsUnavailable(err) {
+		t.Errorf("while it is read-only: %v", err)
+	}
+	if _, err := l.AllStreams(ctx); err != nil {
+		t.Errorf("reading while it is read-only: %v", err)
+	}
+	execute("begin read write; alter database " + database + " reset default_transaction_read_only; commit")
+	// A session that began meanwhile does not know of it yet, and is ended for that.
+	_, err = l.TakeLease(ctx, "x", time.Minute)
+	if IsUnavailable(err) {
+		_, err = l.TakeLease(ctx, "x", time.Minute)
+	}
+	if err != nil {
+		t.Errorf("when it is no more: %v", err)
 	}
 }
