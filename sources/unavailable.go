@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"syscall"
 
@@ -29,8 +30,10 @@ func IsUnavailable(err error) bool {
 			return true
 		default:
 			switch code {
-			case "57P01", "57P02", "57P03", // shutting down, crashed, starting up
-				"55P03": // a lock was not to be had in time
+			case "57P01", "57P02", "57P03", "57P04", "57P05", // shutting down, crashed, starting up, dropped, idle for too long
+				"25P03", // idle in a transaction for too long
+				"55P03", // a lock was not to be had in time
+				"57014": // cancelled by a statement's time limit
 				return true
 			}
 		}
@@ -38,7 +41,7 @@ func IsUnavailable(err error) bool {
 	}
 	if liteErr, ok := errors.AsType[*sqlitedriver.Error](err); ok {
 		switch liteErr.Code() & 0xff {
-		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL:
 			return true
 		}
 		return false
@@ -55,6 +58,28 @@ func IsUnavailable(err error) bool {
 	_, network := errors.AsType[*net.OpError](err)
 	_, name := errors.AsType[*net.DNSError](err)
 	return network || name
+}
+
+// IsBarred reports whether err says that the database lets nobody in as this configuration asks: its password is another,
+// it has another name, its file is elsewhere. For who was let in before it is worth waiting for; who comes for the first
+// time has made a mistake. What bars one table, and not the others, does not count.
+func IsBarred(err error) bool {
+	if pqErr, ok := errors.AsType[*pq.Error](err); ok {
+		if class := pqErr.Code.Class(); class == "28" || class == "3D" { // the role or its password, the database
+			return true
+		}
+		// The right to connect, or a database that accepts no connections.
+		return pqErr.Fatal() && (pqErr.Code == "42501" || pqErr.Code == "55000")
+	}
+	if liteErr, ok := errors.AsType[*sqlitedriver.Error](err); ok {
+		switch liteErr.Code() & 0xff {
+		case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY:
+			return true
+		}
+		return false
+	}
+	_, file := errors.AsType[*fs.PathError](err)
+	return file
 }
 
 // A maskedError prints no text that may hold a row's values: PostgreSQL quotes them when a cast fails.

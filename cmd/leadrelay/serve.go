@@ -173,7 +173,7 @@ func (s *serving) api(log *slog.Logger) *admin.API {
 	}
 	return admin.NewAPI(admin.Options{
 		Desk: func(chatbot string) admin.Desk { return desk{parts: s.parts, chatbot: chatbot, runner: s.runner} },
-		Auth: access, Listen: s.parts.config.Admin.Listen, Unavailable: unavailable, Log: log, Version: version,
+		Auth: access, Listen: s.parts.config.Admin.Listen, Unavailable: lost, Log: log, Version: version,
 		PushTimeout: s.parts.config.HTTP.Timeout,
 	})
 }

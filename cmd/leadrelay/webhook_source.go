@@ -196,7 +196,7 @@ func (s *webhookSource) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := s.app.await(ctx, "a database that webhook_source needs", 0, s.look)
+		err := jobs.Await(ctx, s.app.log, "a database that webhook_source needs", lost, 0, s.look)
 		if ctx.Err() != nil {
 			return
 		}

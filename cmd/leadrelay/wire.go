@@ -163,7 +163,7 @@ func (p *parts) Close() error {
 // runner makes the runner of these parts.
 func (p *parts) runner(a *app, patience time.Duration) *jobs.Runner {
 	return jobs.NewRunner(jobs.Options{
-		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: unavailable,
+		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: lost,
 		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
 		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
 		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
@@ -210,6 +210,12 @@ func unavailable(err error) bool {
 		return false
 	}
 	return sources.IsUnavailable(err) || ledger.IsUnavailable(err)
+}
+
+// lost is unavailable for who had the databases at work already: one that lets nobody in any more, its password changed
+// or its file moved, will be as it was before or as it is to be, and until then there is nothing else to do.
+func lost(err error) bool {
+	return unavailable(err) || sources.IsBarred(err) || ledger.IsBarred(err)
 }
 
 func newSink(c *config.Resolved) (*sinks.HTTP, error) {

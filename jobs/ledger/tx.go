@@ -206,3 +206,29 @@ func IsUnavailable(err error) bool {
 	_, dns := errors.AsType[*net.DNSError](err)
 	return (op || dns) && !errors.Is(err, context.Canceled)
 }
+
+// IsBarred says that err is the database's refusal of this configuration: another password, another name, a right that is
+// not there, tables that are not, a file that cannot be opened or written. For who worked with the ledger before it is
+// worth waiting for; who comes for the first time has made a mistake.
+func IsBarred(err error) bool {
+	if e, ok := errors.AsType[*pq.Error](err); ok {
+		switch e.Code.Class() {
+		case "28", "3D", "3F": // the role or its password, the database, the schema
+			return true
+		}
+		switch e.Code {
+		case "42501", // a right
+			"42P01", // a table: somebody restores them
+			"55000": // a database that accepts no connections
+			return true
+		}
+		return false
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY:
+			return true
+		}
+	}
+	return false
+}

@@ -235,3 +235,27 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("when it is no more: %v", err)
 	}
 }
+
+func TestIsBarred(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"none", nil, false},
+		{"wrong password", &pq.Error{Code: "28P01"}, true},
+		{"no login", &pq.Error{Code: "28000"}, true},
+		{"no such database", &pq.Error{Code: "3D000"}, true},
+		{"no such schema", &pq.Error{Code: "3F000"}, true},
+		{"no such table", &pq.Error{Code: "42P01"}, true},
+		{"no right", &pq.Error{Code: "42501"}, true},
+		{"accepts no connections", &pq.Error{Code: "55000"}, true},
+		{"no such column", &pq.Error{Code: "42703"}, false},
+		{"away", syscall.ECONNREFUSED, false},
+		{"lease lost", jobs.ErrLeaseLost, false},
+	} {
+		if got := IsBarred(c.err); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
