@@ -16,11 +16,28 @@ type waiter struct {
 	patience    time.Duration // 0: for ever
 
 	mu      sync.Mutex
-	waiting map[string]int // what is waited for → by how many
+	outages map[string]*outage // by what is or was waited for
+}
+
+const (
+	// What comes and goes, as a database with too few connections does, is said to be away so often in so long, and more
+	// often only where it stays away.
+	sayAway      = 5
+	sayAwayIn    = 5 * time.Minute
+	untilItStays = 30 * time.Second
+)
+
+// An outage is something that is away, or was.
+type outage struct {
+	waiting int // how many wait for it
+	began   time.Time
+	told    bool        // this time was logged
+	said    []time.Time // when the last times were logged, at most sayAway of them
+	untold  int         // times since then that were not
 }
 
 func newWaiter(log *slog.Logger, unavailable func(error) bool, patience time.Duration) *waiter {
-	return &waiter{log: log, unavailable: unavailable, patience: patience, waiting: map[string]int{}}
+	return &waiter{log: log, unavailable: unavailable, patience: patience, outages: map[string]*outage{}}
 }
 
 // Await calls f until it succeeds, fails with an error that is not unavailable, ctx ends, or patience is over (0: never
@@ -43,8 +60,9 @@ func (w *waiter) do(ctx context.Context, what string, f func(context.Context) er
 		}
 		if !away {
 			away = true
-			w.begin(what, err)
+			w.begin(what)
 		}
+		w.say(what, err)
 		return retry.RetryableError(err)
 	})
 	if away {
@@ -58,30 +76,55 @@ func (w *waiter) awaited() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var names []string
-	for name := range w.waiting {
-		names = append(names, name)
+	for name, o := range w.outages {
+		if o.waiting > 0 {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
-func (w *waiter) begin(what string, err error) {
+func (w *waiter) begin(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting[what]++
-	if w.waiting[what] == 1 {
-		w.log.Warn(what+" is away, waiting for it", "error", err)
+	o := w.outages[what]
+	if o == nil {
+		o = &outage{}
+		w.outages[what] = o
 	}
+	if o.waiting++; o.waiting == 1 {
+		o.began, o.told = time.Now(), false
+	}
+}
+
+// say logs that what is away, and why, unless that was said of late.
+func (w *waiter) say(what string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.outages[what]
+	often := len(o.said) == sayAway && time.Since(o.said[0]) < sayAwayIn
+	if o.told || often && time.Since(o.began) < untilItStays {
+		return
+	}
+	args := []any{"error", err}
+	if o.untold > 0 {
+		args = append(args, "times", o.untold+1)
+	}
+	w.log.Warn(what+" is away, waiting for it", args...)
+	o.said = append(o.said, time.Now())
+	o.said = o.said[max(0, len(o.said)-sayAway):]
+	o.told, o.untold = true, 0
 }
 
 func (w *waiter) end(what string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting[what]--
-	if w.waiting[what] > 0 {
-		return
-	}
-	delete(w.waiting, what)
-	if err == nil {
+	o := w.outages[what]
+	switch o.waiting--; {
+	case o.waiting > 0 || err != nil:
+	case o.told:
 		w.log.Info(what + " is back")
+	default:
+		o.untold++
 	}
 }

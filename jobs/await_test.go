@@ -1,0 +1,99 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errGone = errors.New("it is gone")
+
+// A page is a log that may be read while it is written.
+type page struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (p *page) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.Write(b)
+}
+
+func (p *page) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.String()
+}
+
+// awaiting is a waiter and what it logs.
+func awaiting() (*waiter, *page) {
+	log := &page{}
+	return newWaiter(slog.New(slog.NewTextHandler(log, nil)), func(err error) bool { return errors.Is(err, errGone) }, 0), log
+}
+
+// outage waits for what is away for so long.
+func (w *waiter) outage(d time.Duration) {
+	began := time.Now()
+	_ = w.do(context.Background(), "it", func(context.Context) error {
+		if time.Since(began) < d {
+			return errGone
+		}
+		return nil
+	})
+}
+
+// TestAwayIsSaidOnce: for how ever long, and by how many it is waited for.
+func TestAwayIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := awaiting()
+		for range 3 {
+			go w.outage(2 * time.Hour)
+		}
+		time.Sleep(time.Hour)
+		if got := w.awaited(); len(got) != 1 || got[0] != "it" {
+			t.Errorf("awaited: %v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), "it is back") {
+			t.Errorf("logged:\n%s", log)
+		}
+		if got := w.awaited(); len(got) != 0 {
+			t.Errorf("awaited when it is back: %v", got)
+		}
+	})
+}
+
+// TestComingAndGoing: what is away for a moment a thousand times is not said a thousand times; that it then stays away is.
+func TestComingAndGoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := awaiting()
+		for range 1000 {
+			w.outage(time.Second)
+			time.Sleep(time.Second)
+		}
+		// A bit more than half an hour.
+		said := strings.Count(log.String(), "is away")
+		if back := strings.Count(log.String(), "is back"); said < 30 || said > 45 || back != said {
+			t.Errorf("said %d times to be away, %d times to be back", said, back)
+		}
+		began := time.Now()
+		go w.outage(time.Hour)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "is away"); n != said+1 {
+			t.Errorf("that it stays away was said %d times after %v", n-said, time.Since(began))
+		}
+		if !strings.Contains(log.String(), "times=") {
+			t.Error("how often it was away is not said")
+		}
+		time.Sleep(time.Hour)
+	})
+}
