@@ -168,11 +168,13 @@ func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, places map[string]int) {
 	ro, now := r.webhooks(), r.o.Ledger.Now()
 	records, err := r.reread(ctx, typ, deliveries)
+	if ctx.Err() == nil {
+		r.sayOnce("rows could not be read again; trying later", typ, err)
+	}
 	if err != nil {
 		again := now // we stop: who goes on need not wait
 		if ctx.Err() == nil {
 			again = now.Add(unreadable)
-			r.log.Error("rows could not be read again; trying later", "stream", typ, "records", len(deliveries), "error", err)
 		}
 		for _, d := range deliveries {
 			r.settler.record(putBack(d, again))

@@ -1,9 +1,11 @@
 package jobs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -230,10 +232,10 @@ func TestPanicsAreContained(t *testing.T) {
 	})
 }
 
-// TestSourceAway: a source that is away is waited for, and nothing is missed.
+// TestSourceAway: a source that is away is waited for, and nothing is missed. What that puts off is said once.
 func TestSourceAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@hourly" }))
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Schedule = "@every 10m" }))
 		defer b.close()
 		start := time.Now()
 		b.leads.fail = func() error {
@@ -243,9 +245,13 @@ func TestSourceAway(t *testing.T) {
 			return nil
 		}
 		rows := b.leads.add("bot", 2)
-		b.serve(110 * time.Minute)
+		var log bytes.Buffer
+		b.serve(110*time.Minute, func(o *jobs.Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
 			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		if n := strings.Count(log.String(), "level=WARN"); n != 2 {
+			t.Errorf("that the source is away and that fires are skipped was said in %d lines:\n%s", n, log.String())
 		}
 	})
 }
@@ -358,6 +364,38 @@ func TestTwoDaemons(t *testing.T) {
 			if diff := cmp.Diff(once("Lead", rows...), b.crm.got(webhook)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", webhook, diff)
 			}
+		}
+	})
+}
+
+// TestUnreadable: that rows cannot be read again, for a reason that waiting does not mend, is said once while it stays so,
+// and they are tried again until they can be.
+func TestUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Immediate = true }))
+		defer b.close()
+		b.crm.answer = refuse
+		b.leads.add("bot", 20)
+		var log bytes.Buffer
+		go func() {
+			time.Sleep(30 * time.Second)
+			b.leads.mu.Lock()
+			b.leads.fail = func() error { return errors.New("no right to the table") }
+			b.leads.mu.Unlock()
+			time.Sleep(40 * time.Minute)
+			b.leads.mu.Lock()
+			b.leads.fail = nil
+			b.leads.mu.Unlock()
+			b.crm.mu.Lock()
+			b.crm.answer = nil
+			b.crm.mu.Unlock()
+		}()
+		b.serve(time.Hour, func(o *jobs.Options) { o.Log, o.Poll = slog.New(slog.NewTextHandler(&log, nil)), time.Second })
+		if n := strings.Count(log.String(), "rows could not be read again"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		if diff := cmp.Diff(map[string]int{"delivered": 20}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -14,6 +14,7 @@ type activeRun struct {
 	Run
 	ours     bool            // this process pushes what it reads for it
 	webhooks map[string]bool // nil: all
+	skipping bool            // fires of its schedule meanwhile, which was said
 }
 
 // runOf is the run that takes a record on; nil where none does.

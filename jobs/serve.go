@@ -26,8 +26,10 @@ func (r *Runner) fire(ctx context.Context) error {
 		if !due {
 			continue
 		}
-		if r.isGathering(key) {
-			r.log.Warn("a schedule fired while its run was still gathering; skipped", "schedule", key)
+		if run, first := r.stillGathering(key); run != "" {
+			if first { // while the source is away for hours a schedule may fire a hundred times
+				r.log.Warn("a schedule fires while its run is still gathering; its fires are skipped until that ends", "schedule", key, "run", run)
+			}
 			r.sawTo(key, at)
 			continue
 		}
@@ -95,10 +97,17 @@ func (r *Runner) sawTo(key string, at time.Time) {
 	r.lastFire[key] = at
 }
 
-func (r *Runner) isGathering(key string) bool {
+// stillGathering is the run of a schedule that this process gathers for; first: nobody asked before.
+func (r *Runner) stillGathering(key string) (run string, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.runs, func(a *activeRun) bool { return a.Kind == Scheduled && a.Schedule == key })
+	for _, a := range r.runs {
+		if a.Kind == Scheduled && a.Schedule == key {
+			first, a.skipping = !a.skipping, true
+			return a.ID, first
+		}
+	}
+	return "", false
 }
 
 // follow reads a stream whenever a row may have come, while some webhook is immediate. Backfills go beside it: a long one
