@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"net/url"
+	"slices"
 	"syscall"
-	"time"
 
 	"code.dny.dev/ssrf"
 )
@@ -25,8 +25,8 @@ var errPrivate = errors.New("private address")
 type guard struct{ addresses *ssrf.Guardian }
 
 // newGuard lets through what is public, and what lies in allow. It refuses every prefix of the IANA special-purpose
-// registries: loopback, private, shared (CGNAT), link-local with the metadata services in it, unique local, mapped
-// and translated IPv4 (::ffff:0:0/96, NAT64, 6to4, Teredo), documentation, multicast.
+// registries: loopback, private, shared (CGNAT), link-local with the metadata services in it, unique local, translated
+// IPv4 (NAT64, 6to4, Teredo), documentation, multicast.
 func newGuard(allow []netip.Prefix) (*guard, error) {
 	var v4, v6 []netip.Prefix
 	for _, p := range allow {
@@ -49,70 +49,65 @@ func newGuard(allow []netip.Prefix) (*guard, error) {
 	)}, nil
 }
 
+// allows reports whether an address may be connected to. An IPv4 address is the same in every form that leads to it; of
+// NAT64's prefix, where that is let in, so is the one that lies within.
+func (g *guard) allows(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	if g.addresses.SafeAddr(a) != nil {
+		return false
+	}
+	if !ssrf.IPv6NAT64Prefix.Contains(a) {
+		return true
+	}
+	b := a.As16()
+	return g.addresses.SafeAddr(netip.AddrFrom4([4]byte(b[12:]))) == nil
+}
+
 // control is a net.Dialer's Control: it sees the address that is about to be connected to, after DNS, so neither a
 // name nor a rebinding of it gets past.
-func (g *guard) control(network, address string, c syscall.RawConn) error {
-	if err := g.addresses.Safe(network, address, c); err != nil {
-		return errPrivate // theirs names the address
+func (g *guard) control(_, address string, _ syscall.RawConn) error {
+	if a, err := netip.ParseAddrPort(address); err != nil || !g.allows(a.Addr()) {
+		return errPrivate
 	}
 	return nil
 }
 
-// proxyCheckFor is how long an answer of checkThroughProxy is believed.
-const proxyCheckFor = 30 * time.Second
+// lookup returns the addresses of a host that may be connected to. The error is errPrivate where it has none but others,
+// or a *net.DNSError.
+func (g *guard) lookup(ctx context.Context, resolver *net.Resolver, host string) ([]netip.Addr, error) {
+	all := make([]netip.Addr, 1)
+	var err error
+	if all[0], err = netip.ParseAddr(host); err != nil {
+		if all, err = resolver.LookupNetIP(ctx, "ip", host); err != nil {
+			return nil, err
+		}
+	}
+	all = slices.DeleteFunc(all, func(a netip.Addr) bool { return !g.allows(a) })
+	if len(all) == 0 {
+		return nil, errPrivate
+	}
+	return all, nil
+}
 
-// checkThroughProxy checks a target that the proxy will resolve and connect to, and we shall not: its address, or all
-// addresses that its name has here. A name that has none here is left to the proxy, unless it is of a kind that only
-// private networks have. A proxy that resolves otherwise than we do must keep its own guard.
-func (h *HTTP) checkThroughProxy(ctx context.Context, t *target) error {
-	if h.guard == nil {
+// Reachable says why a webhook's host could not be reached, as far as its addresses tell: nothing is sent. Behind a proxy
+// that looks names up itself it says nothing.
+func (h *HTTP) Reachable(ctx context.Context, u *url.URL) error {
+	if h.transport.Proxy != nil {
 		return nil
 	}
-	t.proxyCheck.Lock()
-	defer t.proxyCheck.Unlock()
-	now := time.Now()
-	if !t.checked.IsZero() && now.Sub(t.checked) < proxyCheckFor {
-		return t.checkedErr
+	guard := h.guard
+	if guard == nil {
+		guard = everywhere
 	}
-	err := h.checkHost(ctx, t.url.Hostname())
-	if ctx.Err() == nil {
-		t.checked, t.checkedErr = now, err
+	_, err := guard.lookup(ctx, h.resolver, u.Hostname())
+	if fault, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Errorf("its host does not resolve: %s", fault.Err)
+	}
+	if errors.Is(err, errPrivate) {
+		return errors.New("its host has only private addresses; http.allow_cidrs or http.allow_private opens them")
 	}
 	return err
 }
 
-func (h *HTTP) checkHost(ctx context.Context, host string) error {
-	addresses := make([]netip.Addr, 0, 1)
-	if a, err := netip.ParseAddr(host); err == nil {
-		addresses = append(addresses, a)
-	} else if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if privateName(host) {
-			return errPrivate
-		}
-		return nil
-	}
-	for _, a := range addresses {
-		if h.guard.addresses.SafeAddr(a.Unmap().WithZone("")) != nil {
-			return errPrivate
-		}
-	}
-	return nil
-}
-
-// privateName reports whether host is a name that the public DNS never has: a single label, or a domain reserved for
-// private networks.
-func privateName(host string) bool {
-	host = "." + strings.ToLower(strings.TrimSuffix(host, "."))
-	if strings.Count(host, ".") < 2 {
-		return true
-	}
-	for _, domain := range [...]string{".localhost", ".local", ".internal", ".lan", ".home.arpa", ".intranet", ".corp"} {
-		if strings.HasSuffix(host, domain) {
-			return true
-		}
-	}
-	return false
-}
+// everywhere is the guard that lets all pass.
+var everywhere = &guard{ssrf.New(ssrf.WithAllowedV4Prefixes(netip.MustParsePrefix("0.0.0.0/0")), ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("::/0")))}

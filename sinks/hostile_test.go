@@ -45,12 +45,16 @@ type peer struct {
 // newHostile starts a CRM; with a TLS configuration it talks in that.
 func newHostile(t *testing.T, secure *tls.Config, how talk) *hostile {
 	t.Helper()
-	h := &hostile{t: t, answers: map[string]int{}, asked: map[string]int{}}
-	h.talk.Store(&how)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newHostileAt(t, listener, secure, how)
+}
+
+func newHostileAt(t *testing.T, listener net.Listener, secure *tls.Config, how talk) *hostile {
+	h := &hostile{t: t, answers: map[string]int{}, asked: map[string]int{}}
+	h.talk.Store(&how)
 	h.url = "http://" + listener.Addr().String()
 	if secure != nil {
 		h.url = "https://" + listener.Addr().String()

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -35,6 +34,8 @@ type Options struct {
 	Version        string           // of leadrelay, in User-Agent
 	Clock          func() time.Time // for signatures; nil: time.Now
 	Dialects       *Registry        // nil: the built-in ones
+
+	resolver *net.Resolver // of tests; nil: the system's
 }
 
 // idleFor is how long an unused connection is kept: below the shortest keep-alive that servers commonly have (2 s),
@@ -49,6 +50,8 @@ type HTTP struct {
 	transport *http.Transport
 	unkept    *http.Transport // keeps no connections
 	guard     *guard          // nil: every address is allowed
+	resolver  *net.Resolver
+	dnsHint   string // for names that cannot be looked up; "": there is nothing special about it
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string
@@ -89,7 +92,10 @@ func New(o Options) (*HTTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: h.timeout, KeepAlive: 15 * time.Second}
+	if h.resolver = o.resolver; h.resolver == nil {
+		h.resolver = net.DefaultResolver
+	}
+	dialer := &net.Dialer{Timeout: h.timeout, KeepAlive: 15 * time.Second, Resolver: h.resolver}
 	h.transport = &http.Transport{
 		DialContext:            dialConn(h.timeout, dialer.DialContext),
 		TLSClientConfig:        tlsConfig,
@@ -105,24 +111,13 @@ func New(o Options) (*HTTP, error) {
 			MaxReceiveBufferPerStream: 2 * maxCompressed, // of an answer that nobody has read yet
 		},
 	}
-	if o.Proxy == "" {
-		if h.guard != nil {
-			dialer.Control = h.guard.control
-		}
-		h.unkept = unkept(h.transport)
-		return h, nil
+	if h.guard != nil {
+		dialer.Control = h.guard.control
 	}
-	proxy, err := parseProxy(o.Proxy)
-	if err != nil {
-		return nil, err
-	}
-	// Every dial goes to the proxy, which may be anywhere: it is the operator's. Targets are checked in Push.
-	h.transport.Proxy = http.ProxyURL(proxy)
-	h.transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
-		if res.StatusCode != http.StatusOK {
-			return errProxyRefused
+	if o.Proxy != "" {
+		if err := h.through(o.Proxy, dialer, tlsConfig); err != nil {
+			return nil, err
 		}
-		return nil
 	}
 	h.unkept = unkept(h.transport)
 	return h, nil
@@ -133,18 +128,6 @@ func unkept(t *http.Transport) *http.Transport {
 	made := t.Clone()
 	made.DisableKeepAlives = true
 	return made
-}
-
-func parseProxy(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw) // the error shows the URL, and it may hold a password
-	if err != nil || u.Hostname() == "" {
-		return nil, errors.New("proxy: write http://host:port")
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-		return u, nil
-	}
-	return nil, errors.New("proxy: must begin with http://, https:// or socks5://")
 }
 
 func newTLSConfig(o Options) (*tls.Config, error) {

@@ -18,9 +18,6 @@ import (
 // connection can be used again.
 const drainFor = 250 * time.Millisecond
 
-// errProxyRefused says that the proxy answered CONNECT with something else than 200.
-var errProxyRefused = errors.New("the proxy refused to connect")
-
 // Push signs, posts and judges the answer: see jobs.Sink. The error is a *jobs.RefusedError with one of the reason
 // codes of this package, or ctx's.
 func (h *HTTP) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
@@ -36,11 +33,6 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	}
 	limited, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	if h.transport.Proxy != nil {
-		if err := h.checkThroughProxy(limited, t); err != nil {
-			return jobs.Answer{}, h.failed(ctx, limited, new(progress), err)
-		}
-	}
 	res, way, err := h.send(limited, t, req, rec)
 	if err != nil {
 		rec.failed(err)
@@ -120,10 +112,10 @@ func (h *HTTP) failed(ctx, limited context.Context, p *progress, err error) erro
 	switch {
 	case errors.Is(err, errPrivate):
 		return refused(ReasonPrivateAddress, 0, "")
-	case errors.Is(err, errProxyRefused), op.Op == "proxyconnect", op.Op == "socks connect":
+	case errors.Is(err, errProxy), op.Op == "proxyconnect", op.Op == "socks connect":
 		return refused(ReasonProxy, 0, "")
 	case errors.As(err, &dns):
-		return refused(ReasonDNS, 0, "")
+		return refused(ReasonDNS, 0, h.dnsHint)
 	case limited.Err() != nil, errors.As(err, &slow) && slow.Timeout():
 		if !p.connected.Load() {
 			return refused(ReasonTimeout, 0, "No connection to the endpoint came about in time: a firewall may drop the packets.")

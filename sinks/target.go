@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -152,10 +150,6 @@ type target struct {
 	static  http.Header // content type, user agent, static headers; each value shared by all requests
 	macs    []*mac      // of the key and, while it is rotated, of the old one; none: requests are not signed
 	refusal *jobs.RefusedError
-
-	proxyCheck sync.Mutex // guards the two below; used only behind a proxy
-	checked    time.Time
-	checkedErr error
 }
 
 // targetKey holds all that a target is made of.
