@@ -141,7 +141,12 @@ func (c *checkup) ledger(ctx context.Context) {
 
 // urls looks whether each webhook's host has an address that may be reached. Nothing is sent.
 func (c *checkup) urls(ctx context.Context) {
-	open := c.config.HTTP.AllowPrivate || len(c.config.HTTP.AllowCIDRs) > 0 || c.config.HTTP.Proxy != ""
+	sink, err := newSink(c.config)
+	if err != nil {
+		c.say(sources.LevelError, "%v", err)
+		return
+	}
+	defer sink.Close()
 	known := map[string]error{}
 	for _, w := range c.webhooks {
 		u, err := sinks.ParseURL(w.URL, c.config.HTTP.AllowHTTP)
@@ -151,7 +156,7 @@ func (c *checkup) urls(ctx context.Context) {
 		}
 		err, seen := known[u.Hostname()]
 		if !seen {
-			err = reachable(ctx, u, open)
+			err = reachable(ctx, sink, u)
 			known[u.Hostname()] = err
 		}
 		if err != nil {
@@ -162,27 +167,8 @@ func (c *checkup) urls(ctx context.Context) {
 	}
 }
 
-// reachable resolves a host; open: private addresses may be allowed.
-func reachable(ctx context.Context, u *url.URL, open bool) error {
+func reachable(ctx context.Context, sink *sinks.HTTP, u *url.URL) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
-	var fault *net.DNSError
-	if errors.As(err, &fault) {
-		return fmt.Errorf("its host does not resolve: %s", fault.Err)
-	}
-	if err != nil {
-		return errors.New("its host does not resolve")
-	}
-	for _, address := range addresses {
-		if open || public(address.Unmap()) {
-			return nil
-		}
-	}
-	return errors.New("its host has only private addresses; http.allow_cidrs or http.allow_private opens them")
-}
-
-// public is a first look; what may be dialled is decided when it is.
-func public(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsPrivate()
+	return sink.Reachable(ctx, u)
 }

@@ -32,7 +32,7 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	p := &parts{config: c}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	if p.sink, err = newSink(c); err != nil {
-		return &exitError{code: exitUsage, err: err}
+		return err
 	}
 	if err := p.openSource(ctx); err != nil {
 		return fmt.Errorf("open the source: %w", err)

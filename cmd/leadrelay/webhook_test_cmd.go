@@ -45,7 +45,7 @@ func (a *app) webhookTest(ctx context.Context, id string, reveal bool) (err erro
 	p := &parts{config: c}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	if p.sink, err = newSink(c); err != nil {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
+		return err
 	}
 	if p.ledger, err = a.openLedger(ctx, c); err != nil {
 		return err

@@ -103,7 +103,7 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 		}
 	}()
 	if p.sink, err = newSink(c); err != nil {
-		return p, &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
+		return p, err
 	}
 	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx) })
 	if err != nil {
@@ -218,6 +218,7 @@ func lost(err error) bool {
 	return unavailable(err) || sources.IsBarred(err) || ledger.IsBarred(err)
 }
 
+// newSink makes the sink that http: describes. What is wrong with the files that it names is a usage error.
 func newSink(c *config.Resolved) (*sinks.HTTP, error) {
 	h := c.HTTP
 	o := sinks.Options{
@@ -232,7 +233,11 @@ func newSink(c *config.Resolved) (*sinks.HTTP, error) {
 		}
 		o.AllowCIDRs = append(o.AllowCIDRs, prefix)
 	}
-	return sinks.New(o)
+	sink, err := sinks.New(o)
+	if err != nil {
+		return nil, usageErrorf("%s: http.%w", c.Path, err)
+	}
+	return sink, nil
 }
 
 func streamConfig(s config.Stream) sources.Config {
