@@ -114,18 +114,18 @@ var misdeeds = []misdeed{
 	{name: "503 before the request", talk: func(c *peer) {
 		c.say("HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		c.request()
-	}, reasons: []string{"http_503"}, status: 503},
+	}, reasons: []string{"http_503", ReasonReset}, status: -1},
 	{name: "success before the request", talk: func(c *peer) {
 		c.say(wellSaid)
 		time.Sleep(50 * time.Millisecond)
 		c.request()
-	}, reasons: []string{"", ReasonStray}, status: 200},
-	{name: "204 with a body", talk: says("HTTP/1.1 204 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{ReasonEmpty, ReasonStray}, status: -1, pushes: 4},
-	{name: "304 with a body", talk: says("HTTP/1.1 304 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{"http_304", ReasonStray}, status: -1, pushes: 4},
+	}, reasons: []string{"", ReasonStray, ReasonReset}, status: -1},
+	{name: "204 with a body", talk: says("HTTP/1.1 204 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{ReasonEmpty, ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
+	{name: "304 with a body", talk: says("HTTP/1.1 304 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{"http_304", ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
 	{name: "205 with a body", talk: says("HTTP/1.1 205 X\r\nContent-Length: 20\r\n\r\n" + good), status: 205, pushes: 4},
 	{name: "shorter than its length", talk: onRequest(func(c *peer) { c.say(withLength(40, good)) }), reasons: []string{ReasonTruncated}, status: 200},
-	{name: "longer than its length", talk: says(withLength(20, good+good)), reasons: []string{"", ReasonStray}, status: -1, pushes: 4},
-	{name: "cut by its length", talk: says(withLength(10, good)), reasons: []string{ReasonTruncated, ReasonStray}, status: -1, pushes: 4},
+	{name: "longer than its length", talk: says(withLength(20, good+good)), reasons: []string{"", ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
+	{name: "cut by its length", talk: says(withLength(10, good)), reasons: []string{ReasonTruncated, ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
 	{name: "a negative length", talk: says(jsonHead + "Content-Length: -20\r\n\r\n" + good), reasons: noHTTP},
 	{name: "a signed length", talk: says(jsonHead + "Content-Length: +20\r\n\r\n" + good), reasons: noHTTP},
 	{name: "a length in words", talk: says(jsonHead + "Content-Length: twenty\r\n\r\n" + good), reasons: noHTTP},
