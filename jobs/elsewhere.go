@@ -22,7 +22,7 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 		}
 		pause = min(2*pause, time.Second)
 		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
-			_, err := r.o.Ledger.Reclaim(ctx)
+			_, err := r.reclaim(ctx)
 			return err
 		})
 		if err != nil {

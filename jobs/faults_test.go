@@ -256,6 +256,29 @@ func TestSourceAway(t *testing.T) {
 	})
 }
 
+// TestLedgerAwayForLong: a ledger that is away for longer than a lease lasts costs nothing: what was delivered meanwhile is
+// recorded, and not sent again.
+func TestLedgerAwayForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.Immediate = true }))
+		defer b.close()
+		start := time.Now()
+		flawed := &flawed{Ledger: b.ledger, away: func() bool {
+			d := time.Since(start)
+			return d > 10*time.Second && d < 301*time.Second // when the keeper has just looked
+		}}
+		b.crm.answer = func(attempt) error { time.Sleep(15 * time.Second); return nil }
+		rows := b.leads.add("bot", 4)
+		b.serve(10*time.Minute, func(o *jobs.Options) { o.Ledger, o.LeaseTTL, o.Poll = flawed, 30*time.Second, time.Second })
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("acme")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(map[string]int{"delivered": 4}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestOneHangingWebhook: records of others go at once while one CRM takes its whole timeout for each record.
 func TestOneHangingWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,6 +26,21 @@ type flawed struct {
 	webhooks func() error
 	claim    func() bool // false: it finds nothing
 	gathers  func()      // before Gathering returns
+	away     func() bool // true: leases, and what is sending, cannot be changed
+}
+
+func (f *flawed) KeepLease(ctx context.Context, lease string, ttl time.Duration) error {
+	if f.away != nil && f.away() {
+		return errAway
+	}
+	return f.Ledger.KeepLease(ctx, lease, ttl)
+}
+
+func (f *flawed) Reclaim(ctx context.Context) (int, error) {
+	if f.away != nil && f.away() {
+		return 0, errAway
+	}
+	return f.Ledger.Reclaim(ctx)
 }
 
 func (f *flawed) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {
@@ -36,6 +51,9 @@ func (f *flawed) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 }
 
 func (f *flawed) Settle(ctx context.Context, o []jobs.Outcome) ([]bool, error) {
+	if f.away != nil && f.away() {
+		return nil, errAway
+	}
 	if f.settle != nil {
 		if err := f.settle(); err != nil {
 			return nil, err

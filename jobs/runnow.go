@@ -32,7 +32,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		}
 		start := RunStart{Kind: Manual, Lease: r.holder.current(), Webhooks: webhooks, Chatbots: scope.Chatbots, Types: scope.Types}
 		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
-			if _, err := r.o.Ledger.Reclaim(ctx); err != nil {
+			if _, err := r.reclaim(ctx); err != nil {
 				return err
 			}
 			var err error
@@ -222,7 +222,7 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 // lookAfter does what a daemon does for runs: another process that took a retry of this one may have died, and of what
 // is left all may be held back, its webhook being disabled meanwhile.
 func (r *Runner) lookAfter(ctx context.Context) error {
-	_, err := r.o.Ledger.Reclaim(ctx)
+	_, err := r.reclaim(ctx)
 	if err == nil {
 		_, err = r.o.Ledger.EndRuns(ctx)
 	}

@@ -142,7 +142,7 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 	pruned := time.Time{}
 	for {
 		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
-			if n, err := r.o.Ledger.Reclaim(ctx); err != nil {
+			if n, err := r.reclaim(ctx); err != nil {
 				return err
 			} else if n > 0 {
 				r.log.Warn("records that a dead process was sending are due again", "records", n)
@@ -182,6 +182,15 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// reclaim puts back what dead processes were sending. After the ledger was away for longer than a lease lasts, this
+// process's own has run out as well, and what it holds is not to be sent again for that: it lives.
+func (r *Runner) reclaim(ctx context.Context) (int, error) {
+	if err := r.holder.firm(ctx); err != nil {
+		return 0, err
+	}
+	return r.o.Ledger.Reclaim(ctx)
 }
 
 // logEnd says what became of a run.
