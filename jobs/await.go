@@ -9,6 +9,12 @@ import (
 	"github.com/sethvargo/go-retry"
 )
 
+// What databases are called where they are waited for, or asked.
+const (
+	TheLedger = "the ledger"
+	TheSource = "the source"
+)
+
 // A waiter waits for databases that are away, and says so once.
 type waiter struct {
 	log         *slog.Logger
@@ -53,11 +59,15 @@ func (w *waiter) do(ctx context.Context, what string, f func(context.Context) er
 	if w.patience > 0 {
 		backoff = retry.WithMaxDuration(w.patience, backoff)
 	}
+	loop := loopOf(ctx)
+	defer loop.back()
 	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
+		loop.ask(what)
 		err := f(ctx)
 		if err == nil || !w.unavailable(err) || ctx.Err() != nil {
 			return err
 		}
+		loop.await()
 		if !away {
 			away = true
 			w.begin(what)

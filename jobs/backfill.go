@@ -16,6 +16,8 @@ const backfillsAtOnce = 4
 func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun) (err error) {
 	defer r.contain("filling webhooks up", &err)
 	ro, some := r.webhooks(), false
+	loopOf(ctx).idle() // those that it begins are watched
+	defer loopOf(ctx).back()
 	var g errgroup.Group
 	g.SetLimit(backfillsAtOnce)
 	for key, sub := range ro.subs {
@@ -29,6 +31,9 @@ func (r *Runner) backfillAll(ctx context.Context, src Source, runs []*activeRun)
 		some = true
 		g.Go(func() (err error) {
 			defer r.contain("filling a webhook up", &err)
+			loop := r.vigil.begin("the backfill of webhook " + w.ID + " from stream " + key.typ)
+			defer loop.End()
+			ctx := loop.in(ctx)
 			if err := r.backfill(ctx, src, *sub, w, runs); err != nil {
 				return fmt.Errorf("backfill of webhook %s from stream %s: %w", w.ID, key.typ, err)
 			}

@@ -16,21 +16,31 @@ const (
 // dispatchAll starts runs when schedules fire and claims what is due for all webhooks, until ctx ends. An error that
 // waiting does not mend is said, once while it stays the same, and tried again.
 func (r *Runner) dispatchAll(ctx context.Context) error {
+	loop := r.vigil.begin("the dispatcher")
+	defer loop.End()
+	ctx = loop.in(ctx)
 	for {
 		err := r.dispatch(ctx, nil, r.fire)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if !errors.Is(err, ErrLeaseLost) { // whose keeper is watched
+			loop.fail(err)
 		}
 		r.sayOnce("dispatching failed; trying again", "", err)
 		rest(ctx, time.Second)
 	}
 }
 
+// errUnclaimed is of what is due while nothing is queued, under way or to be recorded: there is room for it.
+var errUnclaimed = errors.New("records are due, nothing is under way, and none of them can be claimed")
+
 // dispatch claims what is due (retries, reclaimed leases, backlog) for these webhooks (nil: all), until ctx ends or an
 // error. Before each claim it calls fire.
 func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error) error {
+	loop := loopOf(ctx)
 	for {
-		r.beat.now()
+		loop.back()
 		if err := fire(ctx); err != nil {
 			return err
 		}
@@ -40,15 +50,22 @@ func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.
 			return err
 		}
 		if claimed > 0 {
+			loop.succeed()
 			continue
 		}
 		pause, waiting, err := r.untilDue(ctx, only)
 		if err != nil {
 			return err
 		}
+		if waiting && r.pool.idle() && r.settler.open.Load() == 0 {
+			loop.fail(errUnclaimed)
+		} else {
+			loop.succeed()
+		}
 		if !waiting {
 			freed = nil
 		}
+		loop.Pause(pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -67,7 +84,7 @@ func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.
 // untilDue is how long nothing needs doing, at most Options.Poll; waiting: something is due and found no room.
 func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Duration, waiting bool, err error) {
 	var due time.Time
-	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		due, err = r.o.Ledger.NextDue(ctx, only)
 		return err
 	})
@@ -114,7 +131,7 @@ func (r *Runner) claim(ctx context.Context, only []string) (int, error) {
 	defer r.claims.Unlock()
 	var claimed []Delivery
 	lease := r.holder.current()
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		claimed, err = r.o.Ledger.Claim(ctx, Claim{Lease: lease, Webhooks: only, Each: queueLimit, Room: room, Limit: min(limit, claimAtMost)})
 		return err
 	})
@@ -177,7 +194,7 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 			again = now.Add(unreadable)
 		}
 		for _, d := range deliveries {
-			r.settler.record(putBack(d, again))
+			r.settler.record(ctx, putBack(d, again))
 		}
 		return
 	}
@@ -186,21 +203,21 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 		rec, w := records[d.Row], ro.byID[d.Webhook]
 		switch {
 		case w == nil:
-			r.settler.record(putBack(d, now.Add(unreadable)))
+			r.settler.record(ctx, putBack(d, now.Add(unreadable)))
 			continue
 		case rec == nil:
-			r.settler.record(died(d, Withdrawn, errWithdrawn, now))
+			r.settler.record(ctx, died(d, Withdrawn, errWithdrawn, now))
 			continue
 		}
 		if done, ok := r.otherVersion(d, w, rec, now); ok {
-			r.settler.record(done)
+			r.settler.record(ctx, done)
 			continue
 		}
 		owed := *rec // others are owed the row, too
 		owed.Action = d.Action
 		body, err := r.encode(w, &owed, d.SeenAt)
 		if err != nil {
-			r.settler.record(died(d, Rejected, encodeReason(err), now))
+			r.settler.record(ctx, died(d, Rejected, encodeReason(err), now))
 			continue
 		}
 		j := job{delivery: d, webhook: w, body: body, probe: w.State == Held}
@@ -267,6 +284,9 @@ func (r *Runner) reread(ctx context.Context, typ string, deliveries []Delivery) 
 
 // rest sleeps, or until ctx ends.
 func rest(ctx context.Context, d time.Duration) {
+	loop := loopOf(ctx)
+	loop.Pause(d)
+	defer loop.back()
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -21,7 +21,7 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 			return ctx.Err()
 		}
 		pause = min(2*pause, time.Second)
-		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 			_, err := r.reclaim(ctx)
 			return err
 		})
@@ -60,7 +60,7 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 func (r *Runner) takeOn(ctx context.Context, run string, start RunStart) error {
 	r.claims.Lock()
 	defer r.claims.Unlock()
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error { return r.o.Ledger.TakeOver(ctx, run, start) })
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error { return r.o.Ledger.TakeOver(ctx, run, start) })
 	if err != nil {
 		return fmt.Errorf("take on what another process was sending: %w", err)
 	}
@@ -71,7 +71,7 @@ func (r *Runner) takeOn(ctx context.Context, run string, start RunStart) error {
 // elsewhere is what other processes are sending to the webhooks in scope.
 func (r *Runner) elsewhere(ctx context.Context, start RunStart) (map[uuid.UUID]bool, error) {
 	sending := map[uuid.UUID]bool{}
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 		ids, err := r.o.Ledger.Elsewhere(ctx, start)
 		for _, id := range ids {
 			sending[id] = true

@@ -19,12 +19,14 @@ func (e *StoppedError) Error() string { return fmt.Sprintf("stream %s is stopped
 // stream take turns.
 func (r *Runner) gather(ctx context.Context, src Source) error {
 	turn := r.turns[src.Type()]
+	loopOf(ctx).idle() // who has the turn is watched as well
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	loopOf(ctx).back()
 	limit := pageSize
 	for {
 		more, err := r.page(ctx, src, &limit)
@@ -84,7 +86,7 @@ func fitLimit(records, entries int) int {
 func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error) {
 	for {
 		var st Stream
-		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 			st, err = r.o.Ledger.Stream(ctx, src.Type())
 			return err
 		})
@@ -119,7 +121,7 @@ func (st *Stream) Misfit(src Source) string {
 
 // read reads from the source, waiting for it where it is away.
 func (r *Runner) read(ctx context.Context, f func(context.Context) (Page, error)) (page Page, err error) {
-	err = r.wait.do(ctx, "the source", func(ctx context.Context) (err error) {
+	err = r.wait.do(ctx, TheSource, func(ctx context.Context) (err error) {
 		page, err = f(ctx)
 		return err
 	})
@@ -284,7 +286,7 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 		}
 	}
 	var isNew []bool
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		isNew, err = r.o.Ledger.Enter(ctx, e)
 		return err
 	})

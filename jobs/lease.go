@@ -37,7 +37,7 @@ func (h *holder) take(ctx context.Context) error {
 		host = "unknown host"
 	}
 	owner := fmt.Sprintf("%s pid %d", host, os.Getpid())
-	return h.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+	return h.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 		began := time.Now()
 		token, err := h.ledger.TakeLease(ctx, owner, h.ttl)
 		if err == nil {
@@ -50,28 +50,45 @@ func (h *holder) take(ctx context.Context) error {
 // keep renews the lease until ctx ends. A lost lease is replaced; what was sent under it is settled by its old token,
 // or fenced off.
 func (h *holder) keep(ctx context.Context) {
+	loop, away, unanswered := loopOf(ctx), false, false
 	tick := time.NewTicker(h.ttl / 4)
 	defer tick.Stop()
 	for {
+		if !unanswered {
+			loop.Pause(h.ttl / 4)
+		}
 		select {
 		case <-ctx.Done():
+			if away {
+				h.wait.end(TheLedger, ctx.Err())
+			}
 			return
 		case <-tick.C:
 		case <-h.doubted:
 		}
-		began, token := time.Now(), h.current()
-		attempt, cancel := context.WithTimeout(ctx, h.ttl/2)
-		err := h.ledger.KeepLease(attempt, token, h.ttl)
-		cancel()
+		if !unanswered {
+			loop.ask(TheLedger)
+		}
+		err := h.renew(ctx)
+		unanswered = errors.Is(err, context.DeadlineExceeded) // and asked again: the vigil finds out why
+		waits := err != nil && !unanswered && h.wait.unavailable(err)
 		switch {
-		case err == nil:
-			h.set(token, began.Add(h.ttl))
-		case errors.Is(err, ErrLeaseLost):
-			h.log.Warn("the lease ran out; what was in flight may be sent again")
-			if err := h.take(ctx); err != nil && ctx.Err() == nil {
-				h.log.Error("no new lease", "error", err)
-			}
-		case ctx.Err() == nil:
+		case waits && !away:
+			h.wait.begin(TheLedger)
+			h.wait.say(TheLedger, err)
+		case waits:
+			h.wait.say(TheLedger, err)
+		case !waits && away:
+			h.wait.end(TheLedger, err)
+		}
+		away = waits
+		switch {
+		case err == nil || waits || ctx.Err() != nil:
+			loop.succeed()
+		case !unanswered:
+			loop.fail(err)
+		}
+		if err != nil && ctx.Err() == nil {
 			h.log.Debug("the lease was not renewed; trying again", "error", err)
 		}
 	}
@@ -96,6 +113,29 @@ func (h *holder) firm(ctx context.Context) error {
 	return err
 }
 
+// renew puts the lease's end ahead, or takes another lease where it is lost.
+func (h *holder) renew(ctx context.Context) error {
+	began, token := time.Now(), h.current()
+	attempt, cancel := context.WithTimeout(ctx, h.ttl/2)
+	err := h.ledger.KeepLease(attempt, token, h.ttl)
+	cancel()
+	if err == nil {
+		h.set(token, began.Add(h.ttl))
+		return nil
+	}
+	if !errors.Is(err, ErrLeaseLost) {
+		return err
+	}
+	h.log.Warn("the lease ran out; what was in flight may be sent again")
+	if err := h.take(ctx); err != nil {
+		if ctx.Err() == nil {
+			h.log.Error("no new lease", "error", err)
+		}
+		return fmt.Errorf("take a lease in the ledger: %w", err)
+	}
+	return nil
+}
+
 // current is the lease's token.
 func (h *holder) current() string {
 	h.mu.Lock()
@@ -105,6 +145,8 @@ func (h *holder) current() string {
 
 // holds waits until it is sure that token still holds; false: it does not, or ctx ended.
 func (h *holder) holds(ctx context.Context, token string) bool {
+	loop := loopOf(ctx)
+	defer loop.back()
 	for {
 		h.mu.Lock()
 		// The wall clock too: the monotonic one stands still while the machine sleeps, and the ledger's does not.
@@ -114,6 +156,7 @@ func (h *holder) holds(ctx context.Context, token string) bool {
 		if !same || sure {
 			return same
 		}
+		loop.idle()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -124,6 +167,8 @@ func (h *holder) holds(ctx context.Context, token string) bool {
 
 // replaced waits until another lease is held than token, which the ledger no longer knows, or returns ctx's error.
 func (h *holder) replaced(ctx context.Context, token string) error {
+	loop := loopOf(ctx)
+	defer loop.back()
 	for {
 		h.mu.Lock()
 		same, changed := h.token == token, h.changed
@@ -132,6 +177,7 @@ func (h *holder) replaced(ctx context.Context, token string) error {
 			return nil
 		}
 		nudge(h.doubted)
+		loop.idle()
 		select {
 		case <-changed:
 		case <-ctx.Done():

@@ -30,6 +30,8 @@ type pool struct {
 	turns   []*queue // those with a job and a free slot, each once
 	places  int      // taken: queued or reserved
 	running int
+	workers int       // who call next; 0: unknown
+	offered time.Time // since when the first of turns could be taken
 	closed  bool
 	room    chan struct{} // closed when places become free; nil while nobody waits for them
 }
@@ -183,6 +185,7 @@ func (p *pool) turn() *queue {
 		}
 		q := p.turns[0]
 		p.turns = p.turns[1:]
+		p.offered = time.Now()
 		q.inTurns = false
 		if q.failures < suspicious {
 			return q
@@ -231,6 +234,9 @@ func (p *pool) done(webhook string) {
 	q := p.queue(webhook)
 	q.running--
 	q.moved = time.Now()
+	if p.running >= p.workers { // until now no worker was free to take it
+		p.offered = q.moved
+	}
 	p.running--
 	p.places--
 	p.takeTurn(q)
@@ -244,6 +250,16 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	p.ready.Broadcast()
+}
+
+// stands is for how long a job could be taken and no worker took it, though not all are at work.
+func (p *pool) stands() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.turns) == 0 || p.closed || p.running >= p.workers {
+		return 0
+	}
+	return time.Since(p.offered)
 }
 
 // idle reports whether nothing is queued, reserved or under way.
@@ -278,6 +294,9 @@ func (p *pool) takeTurn(q *queue) {
 		return
 	}
 	q.inTurns = true
+	if len(p.turns) == 0 {
+		p.offered = time.Now()
+	}
 	p.turns = append(p.turns, q)
 	p.ready.Signal()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -197,4 +198,36 @@ func TestPoolUnderWorkers(t *testing.T) {
 	if most > 3 {
 		t.Errorf("%d requests under way for one webhook, the cap is 3", most)
 	}
+}
+
+// TestPoolStands: jobs that no worker takes, though some have nothing to do, are told from those that wait for a worker or
+// for their webhook's cap.
+func TestPoolStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, 100, 1000)
+		p.workers = 2
+		stands := func(name string, want time.Duration) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			if got := p.stands(); got != want {
+				t.Errorf("%s: it stands for %v, want %v", name, got, want)
+			}
+		}
+		stands("empty", 0)
+		fill(p, "a", 2)
+		stands("two jobs and no worker that comes", time.Minute)
+		p.next()
+		stands("the other waits for its webhook's cap", 0)
+		fill(p, "b", 1)
+		stands("another's and no worker that comes", time.Minute)
+		fill(p, "c", 1)
+		stands("and one more", 2*time.Minute)
+		p.next()
+		stands("all workers are at work", 0)
+		p.done("a")
+		p.done("b")
+		stands("they are back, and nobody comes", time.Minute)
+		p.close()
+		stands("closed", 0)
+	})
 }

@@ -31,6 +31,11 @@ type Options struct {
 	LeaseTTL    time.Duration // default 30s
 	Poll        time.Duration // how often what other processes did is looked for; default 1s
 	SourcePoll  time.Duration // how often immediate mode looks when nothing wakes it; default 10s
+
+	// Ask asks a database that is slow to answer (TheLedger, TheSource or what Await was told), over a connection
+	// of its own, whether it is there, and what it is at work at for this process; "" is nothing. nil: it is there, and at
+	// work at nothing.
+	Ask func(ctx context.Context, database string) (work string, err error)
 }
 
 // A Runner gathers, pushes, settles and retries. One runner serves, or does one run; several, in one process or many,
@@ -48,7 +53,7 @@ type Runner struct {
 	moved    chan struct{}            // outcomes were settled
 	begun    chan Run                 // by Start: to be read for
 	stopped  chan struct{}            // a webhook's state may be another
-	beat     *beat                    // of the dispatcher
+	vigil    *vigil
 	bulletin *bulletin
 	claims   sync.Mutex // held from a claim until what it gave is with the workers
 
@@ -82,9 +87,11 @@ func NewRunner(o Options) *Runner {
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), beat: newBeat(), bulletin: newBulletin(o.Log),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
+	r.vigil = newVigil(o.Log, o.Ask)
+	r.pool.workers = o.Workers
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
 	r.settler = newSettler(o.Ledger, r.wait, r.settled, r.notSettled)
@@ -133,9 +140,17 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 	recording, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
 	var keeper, workers, settling sync.WaitGroup
-	keeper.Go(func() { r.holder.keep(recording) })
-	keeper.Go(func() { r.watchStates(recording) })
-	settling.Go(func() { r.settler.run(recording) })
+	watched := func(name string, f func(context.Context)) func() {
+		loop := r.vigil.begin(name)
+		return func() {
+			defer loop.End()
+			f(loop.in(recording))
+		}
+	}
+	keeper.Go(watched("the keeping of the lease", r.holder.keep))
+	keeper.Go(watched("the watching of webhooks' states", r.watchStates))
+	keeper.Go(func() { r.vigil.keep(recording) })
+	settling.Go(watched("the settling of outcomes", r.settler.run))
 	for range r.o.Workers {
 		workers.Go(func() { r.work(pushing) })
 	}
@@ -181,7 +196,9 @@ func (r *Runner) work(ctx context.Context) {
 		if !ok {
 			return
 		}
-		r.push(ctx, j)
+		loop := r.vigil.begin("a push to webhook " + j.webhook.ID)
+		r.push(loop.in(ctx), j)
+		loop.End()
 		r.pool.done(j.delivery.Webhook)
 	}
 }
@@ -192,33 +209,34 @@ func (r *Runner) push(ctx context.Context, j job) {
 		if p := recover(); p != nil {
 			r.log.Error("panic while pushing", "webhook", j.webhook.ID, "delivery", j.delivery.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			now := r.o.Ledger.Now()
-			r.settler.record(r.refused(j, &RefusedError{Reason: errInternal}, now, now))
+			r.settler.record(ctx, r.refused(j, &RefusedError{Reason: errInternal}, now, now))
 		}
 	}()
 	if !r.holder.holds(ctx, j.delivery.Lease) {
 		return // another process has it, or will: no attempt was made
 	}
 	if now := r.webhooks().byID[j.webhook.ID]; now != nil && now.State != Active && !j.probe {
-		r.settler.record(putBack(j.delivery, r.o.Ledger.Now())) // it was stopped meanwhile
+		r.settler.record(ctx, putBack(j.delivery, r.o.Ledger.Now())) // it was stopped meanwhile
 		return
 	}
 	began := r.o.Ledger.Now()
+	loopOf(ctx).Pause(r.o.Grace) // in which it ends when stopping, so it may take as long at any time
 	answer, err := r.o.Sink.Push(ctx, Request{Webhook: j.webhook, ID: j.delivery.ID, Body: j.body, Attempt: j.delivery.Attempts + 1})
 	now := r.o.Ledger.Now()
 	var refusal *RefusedError
 	switch {
 	case err == nil:
 		r.pool.answered(j.webhook.ID)
-		r.settler.record(acknowledged(j.delivery, answer, began, now))
+		r.settler.record(ctx, acknowledged(j.delivery, answer, began, now))
 	case errors.As(err, &refusal):
 		if refusal.Fault != FaultRecord {
 			r.pool.failed(j.webhook.ID)
 		}
-		r.settler.record(r.refused(j, refusal, began, now))
+		r.settler.record(ctx, r.refused(j, refusal, began, now))
 	case ctx.Err() != nil: // called off with its outcome unknown: dropping the lease makes it owed again
 	default:
 		r.log.Error("push failed in an unknown way", "webhook", j.webhook.ID, "delivery", j.delivery.ID, "error", err)
-		r.settler.record(r.refused(j, &RefusedError{Reason: errInternal}, began, now))
+		r.settler.record(ctx, r.refused(j, &RefusedError{Reason: errInternal}, began, now))
 	}
 }
 
@@ -287,7 +305,7 @@ func nudge(c chan struct{}) {
 // refresh reads the webhooks anew where they changed, and returns them.
 func (r *Runner) refresh(ctx context.Context) (*roster, error) {
 	var set Registered
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		set, err = r.o.Ledger.Webhooks(ctx)
 		return err
 	})
@@ -345,18 +363,30 @@ func (r *Runner) fireAfter(w *Webhook, now time.Time) time.Time {
 	return now.Add(unreadable)
 }
 
-// Stalled says why the runner does not move though it could; "" while all is well, and while a database is awaited.
+// Stalled says what has not moved for so long though it could: a loop that does not come round, or fails all the time, or
+// records that wait for workers that wait for records. "" while all is well, and while all that does not move waits for a
+// database that is away or at work, or for a CRM.
 func (r *Runner) Stalled(after time.Duration) string {
-	switch {
-	case len(r.wait.awaited()) > 0:
-		return ""
-	case r.beat.since() > after:
-		return "the dispatcher stands still"
-	case r.settler.beat.since() > after:
-		return "outcomes are not being settled"
+	longest, why := r.vigil.stands()
+	if d := r.pool.stands(); d > longest {
+		longest, why = d, fmt.Sprintf("records and workers have waited for each other for %v", d.Round(time.Second))
 	}
-	return ""
+	if longest <= after {
+		return ""
+	}
+	return why
 }
 
-// Awaited names the databases that the runner waits for.
-func (r *Runner) Awaited() []string { return r.wait.awaited() }
+// Awaited names the databases that the runner waits for, because they are away or slow to answer.
+func (r *Runner) Awaited() []string {
+	names := append(r.wait.awaited(), r.vigil.awaited()...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Watch takes a goroutine into what Stalled tells of, until the loop's End. It works with the context returned, and says
+// when it pauses.
+func (r *Runner) Watch(ctx context.Context, name string) (context.Context, *Loop) {
+	loop := r.vigil.begin(name)
+	return loop.in(ctx), loop
+}

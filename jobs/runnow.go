@@ -31,7 +31,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 			return err
 		}
 		start := RunStart{Kind: Manual, Lease: r.holder.current(), Webhooks: webhooks, Chatbots: scope.Chatbots, Types: scope.Types}
-		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		err = r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 			if _, err := r.reclaim(ctx); err != nil {
 				return err
 			}
@@ -185,7 +185,7 @@ func (r *Runner) await(ctx context.Context, run *Run, webhooks []string, noWait 
 				return err
 			}
 		}
-		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 			now, err := r.o.Ledger.Run(ctx, run.ID)
 			if err == nil {
 				*run = now
@@ -238,7 +238,7 @@ func (r *Runner) atRest(ctx context.Context, run string, webhooks []string) (res
 	defer r.claims.Unlock()
 	var due bool
 	var sending int
-	err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		if due, err = r.o.Ledger.Due(ctx, webhooks); err == nil {
 			sending, err = r.o.Ledger.Sending(ctx, run)
 		}

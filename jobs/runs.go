@@ -36,7 +36,7 @@ func (a *activeRun) includes(w *Webhook, typ string) bool {
 // process may come to read first.
 func (r *Runner) gathering(ctx context.Context) ([]*activeRun, error) {
 	var theirs []Run
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		theirs, err = r.o.Ledger.Gathering(ctx)
 		return err
 	})
@@ -113,7 +113,11 @@ func (r *Runner) gatherAll(ctx context.Context, streams []Source, runs []*active
 	errs := make([]error, len(streams))
 	var scans sync.WaitGroup
 	for i, src := range streams {
-		scans.Go(func() { errs[i] = r.gatherStream(ctx, src, runs) })
+		scans.Go(func() {
+			loop := r.vigil.begin("the reading of stream " + src.Type())
+			defer loop.End()
+			errs[i] = r.gatherStream(loop.in(ctx), src, runs)
+		})
 	}
 	scans.Wait()
 	var failed []failure
@@ -129,6 +133,9 @@ func (r *Runner) gatherAll(ctx context.Context, streams []Source, runs []*active
 // mine, this process's to declare. When ctx ends it stays gathering: another process takes it over.
 func (r *Runner) finish(ctx context.Context, run *activeRun, mine bool, failed []failure) error {
 	defer r.end(run)
+	loop := r.vigil.begin("the end of run " + run.ID)
+	defer loop.End()
+	ctx = loop.in(ctx)
 	for ctx.Err() == nil {
 		again := r.again(run, failed)
 		if len(again) == 0 {
@@ -136,6 +143,7 @@ func (r *Runner) finish(ctx context.Context, run *activeRun, mine bool, failed [
 		}
 		r.sayOnce("gathering failed; trying again", "", joined(failed))
 		rest(ctx, unreadable)
+		loop.idle()
 		failed = r.gatherAll(ctx, again, []*activeRun{run})
 	}
 	if ctx.Err() != nil {
@@ -143,7 +151,7 @@ func (r *Runner) finish(ctx context.Context, run *activeRun, mine bool, failed [
 	}
 	err := joined(failed)
 	if mine {
-		err = errors.Join(err, r.wait.do(ctx, "the ledger", func(ctx context.Context) error { return r.o.Ledger.GatherDone(ctx, run.ID) }))
+		err = errors.Join(err, r.wait.do(ctx, TheLedger, func(ctx context.Context) error { return r.o.Ledger.GatherDone(ctx, run.ID) }))
 	}
 	nudge(r.moved)
 	return err

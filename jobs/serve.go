@@ -36,7 +36,7 @@ func (r *Runner) fire(ctx context.Context) error {
 		var run Run
 		var ours bool
 		start := RunStart{Kind: Scheduled, Lease: r.holder.current(), Schedule: key, FireAt: at, Webhooks: f.webhooks}
-		err = r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 			run, ours, err = r.o.Ledger.StartRun(ctx, start)
 			return err
 		})
@@ -80,7 +80,7 @@ func (r *Runner) seenTo(ctx context.Context, key string) (time.Time, error) {
 	if ok {
 		return last, nil
 	}
-	err := r.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		last, err = r.o.Ledger.LastFire(ctx, key)
 		return err
 	})
@@ -113,6 +113,9 @@ func (r *Runner) stillGathering(key string) (run string, first bool) {
 // follow reads a stream whenever a row may have come, while some webhook is immediate. Backfills go beside it: a long one
 // must not keep the new rows of all webhooks waiting.
 func (r *Runner) follow(ctx context.Context, src Source) error {
+	loop := r.vigil.begin("the reading of stream " + src.Type())
+	defer loop.End()
+	ctx = loop.in(ctx)
 	var filling atomic.Bool
 	for {
 		if r.webhooks().immediate {
@@ -121,10 +124,16 @@ func (r *Runner) follow(ctx context.Context, src Source) error {
 			if err == nil && filling.CompareAndSwap(false, true) {
 				r.chores.Go(func() {
 					defer filling.Store(false)
+					loop := r.vigil.begin("the backfills from stream " + src.Type())
+					defer loop.End()
+					ctx := loop.in(ctx)
 					r.sayOnce("a backfill failed; trying again", src.Type(), r.backfillAll(ctx, src, nil))
 				})
 			}
-			if err := src.Wait(ctx, r.o.SourcePoll); err == nil {
+			loop.Pause(r.o.SourcePoll)
+			err = src.Wait(ctx, r.o.SourcePoll)
+			loop.back()
+			if err == nil {
 				continue
 			} else if ctx.Err() == nil {
 				r.log.Debug("waiting for new rows failed; looking again soon", "stream", src.Type(), "error", err)
@@ -139,9 +148,12 @@ func (r *Runner) follow(ctx context.Context, src Source) error {
 
 // keepHouse sees to what dead processes left, closes runs, notices changed webhooks and prunes, until ctx ends.
 func (r *Runner) keepHouse(ctx context.Context) error {
+	loop := r.vigil.begin("the housekeeping")
+	defer loop.End()
+	ctx = loop.in(ctx)
 	pruned := time.Time{}
 	for {
-		err := r.wait.do(ctx, "the ledger", func(ctx context.Context) error {
+		err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
 			if n, err := r.reclaim(ctx); err != nil {
 				return err
 			} else if n > 0 {
@@ -168,9 +180,17 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 		if !errors.Is(err, ErrLeaseLost) { // whose keeper says so
 			r.sayOnce("housekeeping failed; trying again", "", err)
 		}
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrLeaseLost) {
+			loop.succeed()
+		} else {
+			loop.fail(err)
+		}
 		if r.o.Retention > 0 && time.Since(pruned) > pruneEvery && err == nil {
 			pruned = time.Now()
-			if err := r.o.Ledger.Prune(ctx, r.o.Ledger.Now().Add(-r.o.Retention)); err != nil && ctx.Err() == nil {
+			loop.ask(TheLedger)
+			err := r.o.Ledger.Prune(ctx, r.o.Ledger.Now().Add(-r.o.Retention))
+			loop.back()
+			if err != nil && ctx.Err() == nil {
 				r.log.Error("old attempts and runs were not pruned; trying again", "error", err)
 			}
 		}
@@ -202,6 +222,7 @@ func (r *Runner) logEnd(run *Run) {
 // watchStates reads the webhooks anew when outcomes may have changed their states, until ctx ends.
 func (r *Runner) watchStates(ctx context.Context) {
 	for {
+		loopOf(ctx).idle()
 		select {
 		case <-ctx.Done():
 			return
@@ -221,7 +242,9 @@ func (r *Runner) noticeChanges(ctx context.Context) {
 	if len(r.o.Sources) == 0 {
 		return
 	}
+	loopOf(ctx).ask(TheLedger)
 	st, err := r.o.Ledger.Stream(ctx, r.o.Sources[0].Type())
+	loopOf(ctx).back()
 	if err != nil || st.Generation == r.webhooks().generation {
 		return // where the ledger is away, who needs it waits for it and says so
 	}

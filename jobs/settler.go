@@ -22,17 +22,19 @@ type settler struct {
 	settled func(batch []Outcome, held []bool) // after each batch
 	failed  func(err error)                    // an error that waiting does not mend, after which it tries again
 	lost    *UnrecordedError                   // what run gave up when its time was over; nil: nothing
-	beat    *beat
 }
 
 func newSettler(l Queue, w *waiter, settled func([]Outcome, []bool), failed func(error)) *settler {
-	return &settler{ledger: l, wait: w, in: make(chan Outcome, settleBatch), settled: settled, failed: failed, beat: newBeat()}
+	return &settler{ledger: l, wait: w, in: make(chan Outcome, settleBatch), settled: settled, failed: failed}
 }
 
-// record hands an outcome over; it waits where the ledger does not keep up.
-func (s *settler) record(o Outcome) {
+// record hands an outcome over; it waits where the ledger does not keep up. ctx says which loop does.
+func (s *settler) record(ctx context.Context, o Outcome) {
 	s.open.Add(1)
+	loop := loopOf(ctx)
+	loop.idle()
 	s.in <- o
+	loop.back()
 }
 
 // An UnrecordedError says that a runner stopped before it could record all that it had sent.
@@ -53,10 +55,12 @@ func (s *settler) run(ctx context.Context) {
 	batch := make([]Outcome, 0, settleBatch)
 	for {
 		batch = batch[:0]
-		first, ok := s.first()
+		loopOf(ctx).idle()
+		first, ok := <-s.in
 		if !ok {
 			return
 		}
+		loopOf(ctx).back()
 		batch = append(batch, first)
 		timer := time.NewTimer(settleDelay)
 	fill:
@@ -77,33 +81,20 @@ func (s *settler) run(ctx context.Context) {
 	}
 }
 
-// first waits for an outcome, and shows meanwhile that the loop is alive.
-func (s *settler) first() (Outcome, bool) {
-	alive := time.NewTicker(time.Second)
-	defer alive.Stop()
-	for {
-		s.beat.now()
-		select {
-		case o, ok := <-s.in:
-			return o, ok
-		case <-alive.C:
-		}
-	}
-}
-
 // settle records one batch, however long the ledger is away. An error that waiting does not mend is said and tried
 // again too: giving up would leave records leased for as long as this process lives.
 func (s *settler) settle(ctx context.Context, batch []Outcome) {
 	var why error
 	for {
 		var held []bool
-		err := s.wait.do(ctx, "the ledger", func(ctx context.Context) (err error) {
+		err := s.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 			if held, err = s.ledger.Settle(ctx, batch); err != nil && ctx.Err() == nil {
 				why = err // rather than that the waiting was over
 			}
 			return err
 		})
 		if err == nil {
+			loopOf(ctx).succeed()
 			s.settled(batch, held)
 			return
 		}
@@ -111,6 +102,7 @@ func (s *settler) settle(ctx context.Context, batch []Outcome) {
 			s.lose(batch, cmp.Or(why, err))
 			return
 		}
+		loopOf(ctx).fail(err)
 		s.failed(err)
 		rest(ctx, 5*time.Second)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // Options of a Database. The zero value is what programs want.
@@ -29,6 +31,8 @@ type engine interface {
 	// read runs fn in a read-only transaction. Each statement of it sees what was committed before that statement.
 	read(ctx context.Context, fn func(q querier) error) error
 	ping(ctx context.Context) error
+	// working is Database.Working.
+	working(ctx context.Context) (string, error)
 	close() error
 	// listen calls w.bump whenever rows may have come, until the context ends.
 	listen(ctx context.Context, w *wake)
@@ -132,6 +136,16 @@ func (d *Database) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Working asks the database over a connection of its own what it is at work at for this process for longer than is usual;
+// "" is nothing. An error says that the database does not answer. A query of a large table may take its time.
+func (d *Database) Working(ctx context.Context) (string, error) {
+	work, err := d.eng.working(ctx)
+	if err != nil {
+		return "", masked(err)
+	}
+	return work, nil
+}
+
 // Close ends the connections, and the waiting of all streams.
 func (d *Database) Close() error {
 	d.wake.close()
@@ -144,10 +158,24 @@ func readTx(ctx context.Context, db *sqlx.DB, isolation sql.IsolationLevel, fn f
 	if err != nil {
 		return err
 	}
-	if err := fn(tx); err != nil {
+	jobs.Heartbeat(ctx)
+	if err := fn(lively{tx}); err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	return tx.Commit()
+}
+
+// A lively querier says of each answer that the database is slow, and does not hang.
+type lively struct{ *sqlx.Tx }
+
+func (q lively) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	defer jobs.Heartbeat(ctx)
+	return q.Tx.QueryContext(ctx, query, args...)
+}
+
+func (q lively) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	defer jobs.Heartbeat(ctx)
+	return q.Tx.QueryRowContext(ctx, query, args...)
 }
 
 func ignoreDone(err error) error {

@@ -138,7 +138,10 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 	}
 	// The runner ends when it is told to, not with ctx: serve tells it.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &serving{parts: p, access: access, runner: p.runner(a, 0), rows: &watch{source: rows}, stop: stop, ended: make(chan error, 1)}
+	runner := p.runner(a, 0)
+	s := &serving{
+		parts: p, access: access, runner: runner, rows: &watch{source: rows, runner: runner}, stop: stop, ended: make(chan error, 1),
+	}
 	ready := make(chan struct{})
 	go func() { s.ended <- s.runner.Serve(working, func() { close(ready) }) }()
 	select {

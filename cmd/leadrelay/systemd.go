@@ -41,7 +41,8 @@ func (s *systemd) extendStart(status string) (done func()) {
 	})
 }
 
-// watch feeds the watchdog while health finds nothing stalled, and keeps STATUS= true, until done is called.
+// watch feeds the watchdog while health finds nothing stalled, and keeps STATUS= true, until done is called. That the
+// daemon stands still is said once.
 func (s *systemd) watch(health func() (stalled string, awaited []string)) (done func()) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -51,13 +52,21 @@ func (s *systemd) watch(health func() (stalled string, awaited []string)) (done 
 	if interval > 0 {
 		period = min(period, interval/3)
 	}
+	stood := false
 	return s.every(period, func() {
 		stalled, awaited := health()
 		if stalled != "" {
-			s.log.Error("nothing moves: the watchdog is not fed", "reason", stalled)
+			if !stood {
+				s.log.Error("the daemon stands still; its watchdog, if there is one, will start it again", "reason", stalled)
+			}
+			stood = true
 			s.notify("STATUS=stalled: " + stalled)
 			return
 		}
+		if stood {
+			s.log.Info("the daemon moves again")
+		}
+		stood = false
 		s.notify("STATUS=" + waitingFor(awaited))
 		if interval > 0 {
 			s.notify(daemon.SdNotifyWatchdog)

@@ -187,10 +187,11 @@ func (s *webhookSource) first(ctx context.Context, patience time.Duration) error
 }
 
 // run looks every so often until ctx ends. A database that is away is waited for.
-func (s *webhookSource) run(ctx context.Context) {
+func (s *webhookSource) run(ctx context.Context, loop *jobs.Loop) {
 	tick := time.NewTicker(s.parts.config.Rows.Every)
 	defer tick.Stop()
 	for {
+		loop.Pause(s.parts.config.Rows.Every)
 		select {
 		case <-ctx.Done():
 			return
@@ -223,6 +224,7 @@ func (s *webhookSource) ended(err error) {
 // A watch is a webhookSource at work in the background, which can be told to stand still.
 type watch struct {
 	source *webhookSource
+	runner *jobs.Runner // under whose vigil it is
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -234,7 +236,11 @@ func (w *watch) resume() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
-	w.done.Go(func() { w.source.run(ctx) })
+	ctx, loop := w.runner.Watch(ctx, "the reading of webhook_source")
+	w.done.Go(func() {
+		defer loop.End()
+		w.source.run(ctx, loop)
+	})
 }
 
 // pause ends the looking, and returns when it has ended.

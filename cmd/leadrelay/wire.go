@@ -167,7 +167,18 @@ func (p *parts) runner(a *app, patience time.Duration) *jobs.Runner {
 		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
 		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
 		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
+		Ask: p.working,
 	})
+}
+
+// working asks a database, as jobs.Options.Ask.
+func (p *parts) working(ctx context.Context, database string) (work string, err error) {
+	if database != jobs.TheSource {
+		if work, err = p.ledger.Working(ctx); err != nil || work != "" || database == jobs.TheLedger {
+			return work, err
+		}
+	}
+	return p.tables.Working(ctx)
 }
 
 // provision brings the configuration's webhooks into the ledger, and says what changed.

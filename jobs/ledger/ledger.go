@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/pgpool"
@@ -72,6 +73,7 @@ type Ledger struct {
 	lite  bool
 	write *sql.DB     // SQLite: one connection
 	read  *sql.DB     // PostgreSQL: the same as write
+	at    string      // SQLite: the address of a connection that reads
 	path  string      // SQLite
 	file  fs.FileInfo // SQLite: what path led to
 	clock func() time.Time
@@ -79,7 +81,9 @@ type Ledger struct {
 	stop  func()
 	pool  *pgpool.Pool // PostgreSQL
 
-	writing, reading []*sql.Stmt // by statement.number; the same on PostgreSQL
+	connector        *pq.Connector // PostgreSQL
+	working          atomic.Int32  // SQLite: statements at work
+	writing, reading []*sql.Stmt   // by statement.number; the same on PostgreSQL
 	doubts           doubts
 	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease
 }

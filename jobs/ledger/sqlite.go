@@ -40,7 +40,8 @@ func (l *Ledger) openSQLite(ctx context.Context, path string, opts Options) erro
 		return err
 	}
 	l.write.SetMaxOpenConns(1)
-	if l.read, err = sql.Open("sqlite", address+"&_pragma=query_only(1)"); err != nil {
+	l.at = address + "&_pragma=query_only(1)"
+	if l.read, err = sql.Open("sqlite", l.at); err != nil {
 		return err
 	}
 	l.read.SetMaxOpenConns(4)

@@ -15,6 +15,8 @@ import (
 	"github.com/sethvargo/go-retry"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // A tx is one transaction, or one reading outside of any. now is the ledger's time when it began.
@@ -59,6 +61,7 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	if err != nil {
 		return err
 	}
+	jobs.Heartbeat(ctx)
 	t := &tx{l: l, sql: begun, now: l.Now()}
 	open := l.doubts.take()
 	for _, d := range open {
@@ -76,6 +79,7 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 		}
 		return err
 	}
+	defer l.work(ctx)()
 	if err := begun.Commit(); err != nil {
 		l.doubts.put(open...)
 		l.doubts.put(t.doubt)
@@ -122,6 +126,7 @@ func (t *tx) prepared(ctx context.Context, s *statement) *sql.Stmt {
 }
 
 func (t *tx) exec(ctx context.Context, s *statement, args ...any) (int64, error) {
+	defer t.l.work(ctx)()
 	res, err := t.prepared(ctx, s).ExecContext(ctx, t.convert(args)...)
 	if err != nil {
 		return 0, err
@@ -131,11 +136,13 @@ func (t *tx) exec(ctx context.Context, s *statement, args ...any) (int64, error)
 
 // one scans one row; sql.ErrNoRows where there is none.
 func (t *tx) one(ctx context.Context, s *statement, args []any, dest ...any) error {
+	defer t.l.work(ctx)()
 	return t.prepared(ctx, s).QueryRowContext(ctx, t.convert(args)...).Scan(dest...)
 }
 
 // each calls f, which scans, on every row.
 func (t *tx) each(ctx context.Context, s *statement, args []any, f func(*sql.Rows) error) error {
+	defer t.l.work(ctx)()
 	rows, err := t.prepared(ctx, s).QueryContext(ctx, t.convert(args)...)
 	if err != nil {
 		return err

@@ -1,0 +1,162 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	askAfter = 10 * time.Second // a database that has not answered for so long is asked whether it is there
+	askEvery = 5 * time.Second
+	askFor   = 10 * time.Second // a question that is not answered within this is answered: it is away
+)
+
+// A vigil sees whether the loops of a runner move. Where one waits for a database's answer it asks that database: one
+// that is away, or at work, is waited for, and said so once; where it answers others and does nothing for us, the loop
+// waits for an answer that was lost, or for a fault of ours.
+type vigil struct {
+	log *slog.Logger
+	ask func(ctx context.Context, database string) (work string, err error)
+
+	mu        sync.Mutex
+	loops     map[*Loop]struct{}
+	databases map[string]*inquiry // of those that were found slow to answer
+}
+
+// An inquiry is into one database.
+type inquiry struct {
+	asked   time.Time // since when a question is open; zero: none is
+	excused time.Time // when it was last found away or at work
+	said    bool      // that it is slow to answer
+}
+
+func newVigil(log *slog.Logger, ask func(context.Context, string) (string, error)) *vigil {
+	return &vigil{log: log, ask: ask, loops: map[*Loop]struct{}{}, databases: map[string]*inquiry{}}
+}
+
+// begin takes a goroutine into the vigil, until its End.
+func (v *vigil) begin(name string) *Loop {
+	l := &Loop{vigil: v, name: name, by: time.Now()}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.loops[l] = struct{}{}
+	return l
+}
+
+// keep asks databases that are slow to answer, until ctx ends.
+func (v *vigil) keep(ctx context.Context) {
+	if v.ask == nil {
+		return
+	}
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			v.inquire(ctx)
+		}
+	}
+}
+
+var errNoAnswer = errors.New("it does not answer")
+
+func (v *vigil) inquire(ctx context.Context) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	slow := v.unanswered()
+	for database := range slow {
+		q := v.databases[database]
+		if q == nil {
+			q = &inquiry{}
+			v.databases[database] = q
+		}
+		switch {
+		case q.asked.IsZero():
+			q.asked = time.Now()
+			go v.question(ctx, database, q)
+		case time.Since(q.asked) >= askFor:
+			v.excuse(database, q, errNoAnswer.Error())
+		}
+	}
+	for database, q := range v.databases {
+		if slow[database] || !q.asked.IsZero() {
+			continue
+		}
+		delete(v.databases, database)
+		if q.said {
+			v.log.Info(database + " has answered")
+		}
+	}
+}
+
+// question asks one database. It may take longer than it should: then it is the only one that does.
+func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	work, err := v.ask(ctx, database)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	q.asked = time.Time{}
+	switch {
+	case errors.Is(err, context.Canceled): // the runner stops
+	case err != nil:
+		v.excuse(database, q, err.Error())
+	case work != "":
+		v.excuse(database, q, work)
+	}
+}
+
+// excuse needs v.mu.
+func (v *vigil) excuse(database string, q *inquiry, why string) {
+	q.excused = time.Now()
+	if !q.said {
+		q.said = true
+		v.log.Warn(database+" is slow to answer, waiting for it", "why", why)
+	}
+}
+
+// unanswered names the databases whose answer some loop has long waited for. It needs v.mu.
+func (v *vigil) unanswered() map[string]bool {
+	slow := map[string]bool{}
+	for l := range v.loops {
+		if database := l.unanswered(askAfter); database != "" {
+			slow[database] = true
+		}
+	}
+	return slow
+}
+
+// awaited names the databases that are away or at work for longer than is usual.
+func (v *vigil) awaited() (names []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for database := range v.unanswered() {
+		if q := v.databases[database]; q != nil && time.Since(q.excused) < askFor+2*askEvery {
+			names = append(names, database)
+		}
+	}
+	return names
+}
+
+// stands is for how long some loop has not moved though it could, and a sentence on the one that has longest.
+func (v *vigil) stands() (longest time.Duration, why string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	excused := func(database string) time.Time {
+		if q := v.databases[database]; q != nil {
+			return q.excused
+		}
+		return time.Time{}
+	}
+	for l := range v.loops {
+		if d, text := l.stands(excused); d > longest {
+			longest, why = d, text
+		}
+	}
+	return longest, why
+}
