@@ -3,15 +3,12 @@ package sinks
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,36 +125,6 @@ func unkept(t *http.Transport) *http.Transport {
 	made := t.Clone()
 	made.DisableKeepAlives = true
 	return made
-}
-
-func newTLSConfig(o Options) (*tls.Config, error) {
-	c := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ClientSessionCache: tls.NewLRUClientSessionCache(1024), // connections are not kept for long: see idleFor
-	}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		if c.RootCAs, err = x509.SystemCertPool(); err != nil {
-			c.RootCAs = x509.NewCertPool()
-		}
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM form", o.CAFile)
-		}
-	}
-	if (o.ClientCertFile == "") != (o.ClientKeyFile == "") {
-		return nil, errors.New("client_cert_file and client_key_file: one is set, the other is not")
-	}
-	if o.ClientCertFile != "" {
-		pair, err := tls.LoadX509KeyPair(o.ClientCertFile, o.ClientKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("client_cert_file: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }
 
 // Close closes the connections that are idle. Pushes under way go on.
