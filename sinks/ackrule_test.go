@@ -90,14 +90,14 @@ func TestAckRules(t *testing.T) {
 // TestOtherDialectsAnswers: what a dialect accepts where the webhook says nothing.
 func TestOtherDialectsAnswers(t *testing.T) {
 	h := newSink(t, local())
-	for _, dialect := range Dialects() {
+	for _, dialect := range builtIn.Names() {
 		for answer, want := range map[string]string{ok("Thank you"): "", ok(good): "", head(204): "", head(302): ReasonRedirect, head(500): "http_500"} {
 			if dialect == "smarterbot" {
 				continue
 			}
 			w := &jobs.Webhook{URL: jobs.Secret(answering(t, answer)), Dialect: dialect}
 			if dialects[dialect].NeedsKey() {
-				w.SignKey = NewKey(dialect)
+				w.SignKey = builtIn.NewKey(dialect)
 			}
 			body, err := h.Encode(w, example(), at("2024-01-01T00:00:00Z"))
 			if err != nil {

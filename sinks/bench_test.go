@@ -113,7 +113,7 @@ func BenchmarkEncode(b *testing.B) {
 
 func BenchmarkSign(b *testing.B) {
 	_, w, _, body := benchCRM(b)
-	v, err := sinks.NewVerifier(w.Dialect, []jobs.Secret{w.SignKey}, 0)
+	v, err := sinks.BuiltIn().NewVerifier(w.Dialect, []jobs.Secret{w.SignKey}, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func TestDialectTable(t *testing.T) {
 	}
 	got := map[string]row{}
 	h := newSink(t, Options{})
-	for _, name := range Dialects() {
+	for _, name := range builtIn.Names() {
 		d := dialects[name]
 		got[name] = row{d.Signed, d.KeyOptional, h.OneRound(name), d.Ack, h.RetryAt(name)}
 		if err := jobs.CheckAck(d.Ack); err != nil {
@@ -132,7 +132,7 @@ func TestStandardVector(t *testing.T) {
 		"Webhook-Id": {"msg_p5jXN8AQM9LWM0D4loKWxJek"}, "Webhook-Timestamp": {"1614265330"},
 		"Webhook-Signature": {"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
 	}
-	if err := Verify("standard-webhooks", h, []byte(body), key, now, time.Second); err != nil {
+	if err := builtIn.Verify("standard-webhooks", h, []byte(body), key, now, time.Second); err != nil {
 		t.Error(err)
 	}
 	bytes, err := standardKey(key[0])
@@ -296,14 +296,14 @@ func TestVerifyDialects(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	seen := map[jobs.Secret]bool{}
-	for _, dialect := range Dialects() {
-		key := NewKey(dialect)
+	for _, dialect := range builtIn.Names() {
+		key := builtIn.NewKey(dialect)
 		if seen[key] {
 			t.Errorf("%s: the same key again", dialect)
 		}
 		seen[key] = true
 		if dialects[dialect].Signed {
-			if err := CheckKey(dialect, key); err != nil {
+			if err := builtIn.CheckKey(dialect, key); err != nil {
 				t.Errorf("%s does not take its own key: %v", dialect, err)
 			}
 		}
@@ -332,7 +332,7 @@ func TestKeys(t *testing.T) {
 		"a line break":          {"standard-webhooks", "whsec_MfKQ9r8GKYqrTwjU\nPD8ILPZIo2LaLaSw", false},
 		"no such dialect":       {"nosuch", "secret", false},
 	} {
-		err := CheckKey(tt.dialect, tt.key)
+		err := builtIn.CheckKey(tt.dialect, tt.key)
 		if (err == nil) != tt.good {
 			t.Errorf("%s: %v", name, err)
 		}

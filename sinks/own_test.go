@@ -196,7 +196,7 @@ func TestOwnRules(t *testing.T) {
 
 // TestRegistries do not change, nor what they were made of.
 func TestRegistries(t *testing.T) {
-	if _, known := LookupDialect("own-flat"); known {
+	if _, known := builtIn.Lookup("own-flat"); known {
 		t.Error("a configuration's dialect is everybody's")
 	}
 	if diff := cmp.Diff(pastTense, map[string]string{jobs.ActionCreate: "created", jobs.ActionUpdate: "updated", jobs.ActionRemove: "deleted"}); diff != "" {
@@ -206,7 +206,7 @@ func TestRegistries(t *testing.T) {
 		t.Errorf("userback calls itself %q", got)
 	}
 	var none *Registry
-	if diff := cmp.Diff(Dialects(), none.Names()); diff != "" {
+	if diff := cmp.Diff(builtIn.Names(), none.Names()); diff != "" {
 		t.Error(diff)
 	}
 	if same, faults := none.With(nil); same != none || faults != nil {

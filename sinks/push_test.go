@@ -179,14 +179,14 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 func TestCheckHeaders(t *testing.T) {
 	good := map[string]jobs.Secret{"Authorization": "Bearer x", "X-Tenant": "a\tb", "host": "crm", "user-agent": "Acme", "Content-Type": "application/json; charset=utf-8"}
-	if err := CheckHeaders("smarterbot", good); err != nil {
+	if err := builtIn.CheckHeaders("smarterbot", good); err != nil {
 		t.Error(err)
 	}
 	bad := map[string]jobs.Secret{
 		"x-webhook-signature": "s3cret", "X-Webhook-Id": "s3cret", "Content-Length": "1", "transfer-encoding": "chunked",
 		"A B": "s3cret", "host": "s3cret/x", "": "s3cret", "X-Line": "s3cret\r\nX: y", "x-twice": "1", "X-Twice": "2",
 	}
-	err := CheckHeaders("smarterbot", bad)
+	err := builtIn.CheckHeaders("smarterbot", bad)
 	if err == nil {
 		t.Fatal("taken")
 	}

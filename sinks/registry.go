@@ -2,11 +2,7 @@ package sinks
 
 import (
 	"maps"
-	"net/http"
 	"slices"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -79,35 +75,3 @@ func (r *Registry) NeedsKey(dialect string) bool {
 
 // Fits reports whether a key has the form that the dialect's keys have.
 func (r *Registry) Fits(dialect string, key jobs.Secret) bool { return r.CheckKey(dialect, key) == nil }
-
-// Dialects returns the names of the built-in dialects, sorted.
-func Dialects() []string { return builtIn.Names() }
-
-// LookupDialect is Registry.Lookup of the built-in dialects.
-func LookupDialect(name string) (*Dialect, bool) { return builtIn.Lookup(name) }
-
-// NewKey is Registry.NewKey of the built-in dialects.
-func NewKey(dialect string) jobs.Secret { return builtIn.NewKey(dialect) }
-
-// CheckKey is Registry.CheckKey of the built-in dialects.
-func CheckKey(dialect string, key jobs.Secret) error { return builtIn.CheckKey(dialect, key) }
-
-// CheckHeaders is Registry.CheckHeaders of the built-in dialects.
-func CheckHeaders(dialect string, headers map[string]jobs.Secret) error {
-	return builtIn.CheckHeaders(dialect, headers)
-}
-
-// SignHeaders is Registry.SignHeaders of the built-in dialects.
-func SignHeaders(dialect string, keys []jobs.Secret, id uuid.UUID, t time.Time, body []byte, attempt int) (http.Header, error) {
-	return builtIn.SignHeaders(dialect, keys, id, t, body, attempt)
-}
-
-// NewVerifier is Registry.NewVerifier of the built-in dialects.
-func NewVerifier(dialect string, keys []jobs.Secret, tolerance time.Duration) (*Verifier, error) {
-	return builtIn.NewVerifier(dialect, keys, tolerance)
-}
-
-// Verify checks one request of a built-in dialect: see Registry.NewVerifier and Verifier.Verify.
-func Verify(dialect string, h http.Header, body []byte, keys []jobs.Secret, now time.Time, tolerance time.Duration) error {
-	return builtIn.Verify(dialect, h, body, keys, now, tolerance)
-}

@@ -287,15 +287,15 @@ func reason(err error) string {
 
 func TestDialects(t *testing.T) {
 	all := []string{"smarterbot", "smarterlaunch", "smartlook", "smartsurvey", "standard-webhooks", "userback"}
-	if diff := cmp.Diff(all, Dialects()); diff != "" {
+	if diff := cmp.Diff(all, builtIn.Names()); diff != "" {
 		t.Error(diff)
 	}
 	h := newSink(t, Options{})
 	if diff := cmp.Diff([]time.Duration{time.Minute, 3 * time.Minute}, h.RetryAt("smarterbot")); diff != "" {
 		t.Error(diff)
 	}
-	for _, name := range Dialects() {
-		d, ok := LookupDialect(name)
+	for _, name := range builtIn.Names() {
+		d, ok := builtIn.Lookup(name)
 		if !ok || d.Name != name || len(d.body.members) == 0 || d.Signed != (len(d.SignatureHeaders()) > 0) || d.headers.Get("Content-Type") == "" || len(d.Ack) == 0 {
 			t.Errorf("dialect %s lacks a part", name)
 		}

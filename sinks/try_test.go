@@ -267,7 +267,7 @@ func TestTrialShows(t *testing.T) {
 		q.Headers["Content-Type"] != "application/json" || q.Headers["User-Agent"] != "leadrelay/1.2.3" || !strings.HasPrefix(q.Headers[SignatureHeader], "t=") {
 		t.Errorf("the request is shown as %+v", q)
 	}
-	if err := Verify("smarterbot", http.Header{SignatureHeader: {q.Headers[SignatureHeader]}}, []byte(q.Body), []jobs.Secret{"whsec-key"}, time.Now(), time.Minute); err != nil {
+	if err := builtIn.Verify("smarterbot", http.Header{SignatureHeader: {q.Headers[SignatureHeader]}}, []byte(q.Body), []jobs.Secret{"whsec-key"}, time.Now(), time.Minute); err != nil {
 		t.Error(err)
 	}
 	r := trial.Answer
@@ -402,8 +402,8 @@ func TestTrialOfEveryDialect(t *testing.T) {
 		"smarterbot": SignatureHeader, "smartlook": "Smartlook-Signature-256", "smarterlaunch": "X-Signature",
 		"smartsurvey": "X-SmartSurvey-Signature", "standard-webhooks": "webhook-signature",
 	}
-	for _, name := range Dialects() {
-		d, _ := LookupDialect(name)
+	for _, name := range builtIn.Names() {
+		d, _ := builtIn.Lookup(name)
 		w := webhook(url)
 		w.Dialect, w.SignKey = name, ""
 		if !d.Signed {

@@ -72,23 +72,23 @@ func TestVerify(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := http.Header{SignatureHeader: tt.header}
-			err := Verify("smarterbot", h, body, []jobs.Secret{"key", "other"}, tt.now, 5*time.Minute)
+			err := builtIn.Verify("smarterbot", h, body, []jobs.Secret{"key", "other"}, tt.now, 5*time.Minute)
 			if !errors.Is(err, tt.want) || (tt.want != nil && !errors.Is(err, ErrSignature)) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})
 	}
 	old := http.Header{SignatureHeader: {right}}
-	if err := Verify("smarterbot", old, body, []jobs.Secret{"key"}, now.Add(1e6*time.Hour), 0); err != nil {
+	if err := builtIn.Verify("smarterbot", old, body, []jobs.Secret{"key"}, now.Add(1e6*time.Hour), 0); err != nil {
 		t.Errorf("without a tolerance any time is right: %v", err)
 	}
 }
 
 func TestVerifierNeedsKeys(t *testing.T) {
 	for name, err := range map[string]error{
-		"no key":     second(NewVerifier("smarterbot", nil, 0)),
-		"empty key":  second(NewVerifier("smarterbot", []jobs.Secret{"a", ""}, 0)),
-		"no dialect": second(NewVerifier("nosuch", []jobs.Secret{"a"}, 0)),
+		"no key":     second(builtIn.NewVerifier("smarterbot", nil, 0)),
+		"empty key":  second(builtIn.NewVerifier("smarterbot", []jobs.Secret{"a", ""}, 0)),
+		"no dialect": second(builtIn.NewVerifier("nosuch", []jobs.Secret{"a"}, 0)),
 	} {
 		if err == nil || errors.Is(err, ErrSignature) {
 			t.Errorf("%s: %v", name, err)
@@ -104,7 +104,7 @@ func TestSignaturesVerify(t *testing.T) {
 		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
 		at := time.Unix(rapid.Int64Range(0, 999999999999).Draw(t, "time"), 0)
 		header := Sign(key, at, body)
-		if err := Verify("smarterbot", http.Header{SignatureHeader: {header}}, body, []jobs.Secret{key}, at, time.Second); err != nil {
+		if err := builtIn.Verify("smarterbot", http.Header{SignatureHeader: {header}}, body, []jobs.Secret{key}, at, time.Second); err != nil {
 			t.Fatal(err)
 		}
 		plain := hmac.New(sha256.New, []byte(key))
@@ -180,7 +180,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	hexes := strings.ToLower(right[strings.LastIndexByte(right, '=')+1:])
 	f.Fuzz(func(t *testing.T, header string) {
-		err := Verify("smarterbot", http.Header{SignatureHeader: {header}}, body, []jobs.Secret{"key"}, at, time.Hour)
+		err := builtIn.Verify("smarterbot", http.Header{SignatureHeader: {header}}, body, []jobs.Secret{"key"}, at, time.Hour)
 		if err == nil {
 			if !strings.Contains(strings.ToLower(header), hexes) || !strings.Contains(header, "t=1700000000") {
 				t.Errorf("%q verifies", header)

@@ -13,7 +13,7 @@ import (
 // dialect finds a dialect for a command that needs no configuration: a built-in one, or one that the configuration
 // defines, where there is one.
 func (a *app) dialect(name string) (*sinks.Registry, *sinks.Dialect, error) {
-	if d, ok := sinks.LookupDialect(name); ok {
+	if d, ok := sinks.BuiltIn().Lookup(name); ok {
 		return sinks.BuiltIn(), d, nil
 	}
 	var known *sinks.Registry

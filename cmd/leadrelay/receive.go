@@ -54,7 +54,7 @@ Names: http-NNN, wait-DURATION (then success),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "`ADDRESS` to listen on, such as 127.0.0.1:9000; port 0 takes a free one")
-	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
+	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
 	f.StringArrayVar(&o.keys, "sign-key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies; none in a dialect that does not sign")
 	f.StringArrayVar(&o.answers, "answer", nil, "how to answer (default success)")
 	f.DurationVar(&o.tolerance, "tolerance", 5*time.Minute, "how far a signature's time may be from now; 0: any")

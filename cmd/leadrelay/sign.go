@@ -60,7 +60,7 @@ the sign key, of t, a dot and the body.
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; given twice, the new one and the old one of a rotation")
-	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
+	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
 	f.StringVar(&at, "time", "", "`TIME` of the signature, unix seconds or RFC 3339 (default now)")
 	f.StringVar(&id, "id", "", "the delivery's `ID`, which standard-webhooks signs (default: one is made)")
 	_ = cmd.MarkFlagRequired("key")

@@ -57,7 +57,7 @@ the wire. Any v1 of the header may match. Exit codes: 0 it verifies; 1 it does n
 	f := cmd.Flags()
 	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies")
 	f.StringArrayVar(&headers, "header", nil, "the `HEADER`, its value alone or with its name; repeatable, with their names, for standard-webhooks' three")
-	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.Dialects(), ", ")+", or one of the configuration's")
+	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
 	f.DurationVar(&tolerance, "tolerance", 0, "how far the signature's time may be from now, as a receiver should check; 0: any")
 	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("header")

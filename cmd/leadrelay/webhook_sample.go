@@ -26,7 +26,7 @@ func sample(w *jobs.Webhook, streams []config.Stream, event func(dialect, typ, a
 		if len(w.Types) > 0 {
 			stream.Type = w.Types[0]
 		}
-		if d, ok := sinks.LookupDialect(sinks.DefaultDialect); ok {
+		if d, ok := sinks.BuiltIn().Lookup(sinks.DefaultDialect); ok {
 			for _, name := range d.Fields {
 				stream.Fields = append(stream.Fields, config.Field{Name: name, Column: name})
 			}

@@ -67,7 +67,7 @@ func TestSample(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	for _, dialect := range sinks.Dialects() {
+	for _, dialect := range sinks.BuiltIn().Names() {
 		for _, typ := range []string{"Lead", "note"} {
 			w := jobs.Webhook{Chatbots: []string{"bakery"}, Types: []string{typ}, Dialect: dialect}
 			rec := sample(&w, streams, sink.Event, now)

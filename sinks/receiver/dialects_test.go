@@ -19,17 +19,17 @@ func TestDialects(t *testing.T) {
 		"smarterbot": "Lead", "smartlook": "Lead.created", "smarterlaunch": "Lead.created", "smartsurvey": "Lead.created",
 		"userback": "Lead", "standard-webhooks": "Lead.created",
 	}
-	for _, dialect := range sinks.Dialects() {
+	for _, dialect := range sinks.BuiltIn().Names() {
 		t.Run(dialect, func(t *testing.T) {
 			answer, err := receiver.Parse([]string{"http-500,wrong-case,reset,http-204,success"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, _ := sinks.LookupDialect(dialect)
+			d, _ := sinks.BuiltIn().Lookup(dialect)
 			o := receiver.Options{Dialect: dialect, Answer: answer, Keep: 10, Tolerance: time.Minute, SignKeys: []jobs.Secret{}}
 			w := &jobs.Webhook{ID: "w", Dialect: dialect}
 			if d.Signed {
-				w.SignKey = sinks.NewKey(dialect)
+				w.SignKey = sinks.BuiltIn().NewKey(dialect)
 				o.SignKeys = []jobs.Secret{w.SignKey}
 			}
 			crm, url := start(t, o)
@@ -62,7 +62,7 @@ func TestDialects(t *testing.T) {
 				return
 			}
 			wrong := *w
-			wrong.SignKey = sinks.NewKey(dialect)
+			wrong.SignKey = sinks.BuiltIn().NewKey(dialect)
 			if got := push(t, h, &wrong, "c", id); got != "http_401" {
 				t.Errorf("with another key: %q", got)
 			}

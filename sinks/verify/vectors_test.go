@@ -61,8 +61,8 @@ func keysOf(dialect string) (newKey, oldKey, other string) {
 
 func signedDialects() []string {
 	var all []string
-	for _, name := range sinks.Dialects() {
-		if d, _ := sinks.LookupDialect(name); d.Signed {
+	for _, name := range sinks.BuiltIn().Names() {
+		if d, _ := sinks.BuiltIn().Lookup(name); d.Signed {
 			all = append(all, name)
 		}
 	}
@@ -85,7 +85,7 @@ func makeVectors(t *testing.T) []vector {
 				secrets = append(secrets, jobs.Secret(key))
 			}
 			id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(dialect+body))
-			h, err := sinks.SignHeaders(dialect, secrets, id, time.Unix(sentAt, 0), []byte(body), attempt)
+			h, err := sinks.BuiltIn().SignHeaders(dialect, secrets, id, time.Unix(sentAt, 0), []byte(body), attempt)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +223,7 @@ func TestVectors(t *testing.T) {
 		for _, key := range v.Keys {
 			keys = append(keys, jobs.Secret(key))
 		}
-		err := sinks.Verify(v.Dialect, h, []byte(v.Body), keys, time.Unix(v.Now, 0), tolerance*time.Second)
+		err := sinks.BuiltIn().Verify(v.Dialect, h, []byte(v.Body), keys, time.Unix(v.Now, 0), tolerance*time.Second)
 		if (err == nil) != v.Valid {
 			t.Errorf("%s: %v, want valid: %t", v.Name, err, v.Valid)
 		}

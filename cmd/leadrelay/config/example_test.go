@@ -109,7 +109,7 @@ func TestExampleDialects(t *testing.T) {
 		}
 	}
 	c := mustParse(t, "/etc/leadrelay/config.yaml", text[:end]+shown+text[end+len("dialects: {}"):])
-	builtIn := len(sinks.Dialects())
+	builtIn := len(sinks.BuiltIn().Names())
 	if got := len(c.Dialects.Names()); got != builtIn+2 {
 		t.Errorf("there are %d dialects, want two besides the %d built-in ones", got, builtIn)
 	}
