@@ -20,6 +20,7 @@ type life struct {
 	log            string // a file
 	started, ended time.Time
 	killed         bool
+	told           bool          // to stop
 	blows          []time.Time   // when it was killed or paused
 	gone           chan struct{} // closed when it has ended
 	skew           time.Duration // of its clock
@@ -86,6 +87,7 @@ func (l *life) kill() {
 }
 
 func (l *life) signal(sig syscall.Signal) {
+	l.told = l.told || sig == syscall.SIGINT || sig == syscall.SIGTERM
 	_ = l.cmd.Process.Signal(sig) // it may have ended, which is seen elsewhere
 }
 

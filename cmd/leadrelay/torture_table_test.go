@@ -46,6 +46,9 @@ type tally struct {
 func (t *tally) add(o *ordeal) {
 	f := o.figures
 	f.took = time.Since(o.began)
+	if *tortureLong { // so that who waits sees it go on
+		fmt.Printf("%s, %s: %s, %d records, %d lost, %d duplicates, %.0f s\n", f.scenario, f.engine, counted(f.done), f.records, f.lost, f.duplicates, f.took.Seconds())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.IndexFunc(t.lines, func(l *figures) bool { return l.scenario == f.scenario && l.engine == f.engine })

@@ -35,7 +35,7 @@ type scenario struct {
 
 // scenarios are all of them, by the file that they are in.
 func scenarios() []scenario {
-	return slices.Concat(crashes)
+	return slices.Concat(crashes, changes, operations, daemons)
 }
 
 // TestTorture does its worst, and demands that no row is lost and that no more comes twice than what the README promises.
@@ -91,6 +91,7 @@ type ordeal struct {
 	lives    []*life
 	recorded map[string]time.Time // ids, and when they were first seen delivered in the ledger
 	secrets  []string             // that were made: no output may hold them
+	stops    bool                 // webhooks are disabled at times
 	asked    int                  // commands whose output is kept
 
 	mu sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -57,7 +58,7 @@ type mood struct {
 // newWitness starts a witness with these moods by webhook, or by process and webhook.
 func newWitness(t *testing.T, r *rand.Rand, moods map[string]mood) *witness {
 	t.Helper()
-	w := &witness{of: map[string][]*request{}, moods: moods, rand: rand.New(rand.NewPCG(r.Uint64(), 0))}
+	w := &witness{of: map[string][]*request{}, moods: maps.Clone(moods), rand: rand.New(rand.NewPCG(r.Uint64(), 0))}
 	w.url = startServer(t, w, func() {})
 	return w
 }
@@ -124,6 +125,25 @@ func (w *witness) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	out.Header().Set("Content-Type", "application/json")
 	out.WriteHeader(status)
 	_, _ = io.WriteString(out, answer)
+}
+
+// set changes a mood.
+func (w *witness) set(of string, m mood) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moods[of] = m
+}
+
+// underWay counts the requests of a process for a webhook that have not been answered.
+func (w *witness) underWay(process, webhook string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if r.process == process && r.webhook == webhook && r.answered.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // next is closed when n more requests have come, or have been answered.
