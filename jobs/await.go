@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ func Await(ctx context.Context, log *slog.Logger, what string, unavailable func(
 }
 
 // do calls f until it succeeds, fails with an error that waiting does not mend, or ctx ends. what names the database.
+// Where ctx ends, the error is ctx's too: a database says in its own words that what it was asked was called off.
 func (w *waiter) do(ctx context.Context, what string, f func(context.Context) error) error {
 	away := false
 	backoff := retry.WithJitterPercent(20, retry.WithCappedDuration(5*time.Second, retry.NewExponential(100*time.Millisecond)))
@@ -64,8 +66,11 @@ func (w *waiter) do(ctx context.Context, what string, f func(context.Context) er
 	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
 		loop.ask(what)
 		err := f(ctx)
-		if err == nil || !w.unavailable(err) || ctx.Err() != nil {
+		if err == nil || !w.unavailable(err) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		loop.await()
 		if !away {

@@ -97,3 +97,35 @@ func TestComingAndGoing(t *testing.T) {
 		time.Sleep(time.Hour)
 	})
 }
+
+// TestCalledOff: who stops while a database is at work hears that it was called off, in whatever words the database says
+// so; that is no failure of the database.
+func TestCalledOff(t *testing.T) {
+	canceling := errors.New("pq: canceling statement due to user request (57014)")
+	broken := errors.New("pq: relation does not exist")
+	for name, test := range map[string]struct {
+		err     error
+		stopped bool
+		want    bool
+	}{
+		"a statement that was called off":            {canceling, true, true},
+		"a mistake that has nothing to do with it":   {broken, true, false},
+		"a mistake while nobody stops":               {broken, false, false},
+		"a query that says itself it was called off": {context.Canceled, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			w := newWaiter(slog.New(slog.DiscardHandler), func(err error) bool { return errors.Is(err, canceling) }, 0)
+			err := w.do(ctx, "the ledger", func(context.Context) error {
+				if test.stopped {
+					stop()
+				}
+				return test.err
+			})
+			if !errors.Is(err, test.err) || errors.Is(err, context.Canceled) != test.want {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,7 +17,6 @@ type wish struct{ webhook, chatbot, typ string }
 func (o *ordeal) owed(app *application, wishes []wish) map[string]jobs.Key {
 	o.t.Helper()
 	owed := map[string]jobs.Key{}
-	o.rows = 0
 	for table, typ := range map[string]string{"leads": "Lead", "appointments": "Appointment"} {
 		rows, err := app.db.Query("select id, chatbot_id from " + table)
 		if err != nil {
@@ -39,17 +40,21 @@ func (o *ordeal) owed(app *application, wishes []wish) map[string]jobs.Key {
 			o.t.Fatal(err)
 		}
 	}
-	o.records = len(owed)
+	o.records += len(owed)
 	return owed
 }
+
+// patienceAtTheEnd is how long it may take until nothing is owed when nothing stands in the way: leases of 30 s, retries and
+// schedules of seconds, and a machine that has much else to do.
+const patienceAtTheEnd = 4 * time.Minute
 
 // finish lets a daemon go on undisturbed until nothing is owed, and then finds nothing left to do by hand.
 func (o *ordeal) finish(crm *witness) {
 	o.t.Helper()
 	last := o.launch(crm, "serve")
 	last.says("msg=serving")
-	quiet, before := 0, 0
-	o.until(func() bool {
+	began, quiet, before := time.Now(), 0, 0
+	for quiet < 3 {
 		time.Sleep(500 * time.Millisecond)
 		var s statusReport
 		o.document(&s, 0, "status")
@@ -58,22 +63,38 @@ func (o *ordeal) finish(crm *witness) {
 			open += w.Pending + w.Sending
 		}
 		_, requests := crm.count()
-		if quiet++; open > 0 || requests != before {
+		runs := o.openRuns(last, began)
+		if quiet++; open > 0 || requests != before || len(runs) > 0 {
 			quiet, before = 0, requests
 		}
-		return quiet >= 6
-	}, "nothing is owed")
+		if o.ctx.Err() != nil || time.Since(began) > patienceAtTheEnd {
+			text, _ := json.MarshalIndent(map[string]any{"status": s, "open runs": runs, "pending": o.deliveries("--state", "pending"), "sending": o.deliveries("--state", "sending")}, "", "  ")
+			o.t.Fatalf("%v after the last kill something is still owed or under way:\n%s", time.Since(began).Round(time.Second), text)
+		}
+	}
+	o.visit(last)
 	last.stop()
 	byHand := o.launch(crm, "run-now")
 	byHand.await(exitDone)
 	if said := byHand.said(); !strings.Contains(said, "gathered 0, carried 0") {
 		o.t.Errorf("something was left:\n%s", tail(said))
 	}
+	for _, args := range [][]string{
+		{"status"},
+		{"status", "--json"},
+		{"delivery", "list"},
+		{"delivery", "list", "--json"},
+		{"webhook", "list", "--json"},
+		{"stream", "list"},
+		{"check", "--log-level", "debug"},
+	} {
+		o.ask(exitDone, args...)
+	}
 }
 
-// audit holds the source, the CRM, the ledger and the processes' ends against each other. bound is how many records a
-// killed process may have sent in vain.
-func (o *ordeal) audit(app *application, crm *witness, wishes []wish, bound int) {
+// audit holds the source, the CRM, the ledger and the processes' ends against each other, and searches what the program
+// has left behind.
+func (o *ordeal) audit(app *application, crm *witness, wishes []wish) {
 	o.t.Helper()
 	crm.write(o.t, filepath.Join(o.dir, "requests.tsv"))
 	owed, came := o.owed(app, wishes), crm.all()
@@ -105,41 +126,111 @@ func (o *ordeal) audit(app *application, crm *witness, wishes []wish, bound int)
 			o.t.Errorf("a request came that nobody was owed, from %s for %s", came[id][0].process, came[id][0].webhook)
 		}
 	}
-	o.auditDuplicates(came, bound)
-	for _, l := range o.lives {
-		if code := l.code(); !l.killed && code != exitDone && code != exitPending {
-			o.t.Errorf("%s (%s) ended by itself with exit code %d\n%s", l.name, strings.Join(l.args, " "), code, tail(l.said()))
+	o.auditTallies(delivered)
+	o.auditAttempts(delivered, came)
+	o.auditDuplicates(came)
+	o.auditRuns()
+	o.auditLives()
+	o.search()
+	o.t.Logf("%s: %d records, %d duplicates, %d at one blow at most; %s", o.engine, o.records, o.duplicates, o.most, counted(o.done))
+}
+
+// auditTallies holds the counts of `status` against the deliveries.
+func (o *ordeal) auditTallies(delivered map[string]deliveryItem) {
+	o.t.Helper()
+	counts := map[string]int{}
+	for _, d := range delivered {
+		if d.State == "delivered" {
+			counts[d.Webhook]++
+		}
+	}
+	var s statusReport
+	o.document(&s, 0, "status")
+	for _, w := range s.Webhooks {
+		if w.Delivered != counts[w.ID] || w.Dead+w.Pending+w.Sending+w.TestAnswers > 0 {
+			o.t.Errorf("of %s %d records are delivered, and status says %+v", w.ID, counts[w.ID], w)
 		}
 	}
 }
 
-// settles is how long before a kill something may have been acknowledged whose outcome was not committed: 50 ms of
+// auditAttempts holds the attempts that the ledger counts against the requests that came: it may lack one for each process
+// that was killed or paused with it, and has none that was not made.
+func (o *ordeal) auditAttempts(delivered map[string]deliveryItem, came map[string][]request) {
+	o.t.Helper()
+	for id, d := range delivered {
+		struck := map[string]bool{}
+		for _, r := range came[id] {
+			if l := o.life(r.process); l != nil && len(l.blows) > 0 {
+				struck[r.process] = true
+			}
+		}
+		if n := len(came[id]); d.Attempts > n || d.Attempts < n-len(struck) {
+			o.t.Errorf("%s of %s came %d times, sent by %d processes that were killed or paused, and the ledger counts %d attempts (%s)",
+				id, d.Webhook, n, len(struck), d.Attempts, d.LastError)
+		}
+	}
+}
+
+// life is the process of that name.
+func (o *ordeal) life(name string) *life {
+	for _, l := range o.lives {
+		if l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// settles is how long before a blow something may have been acknowledged whose outcome was not committed: 50 ms of
 // settling, and a commit of what was settled before, on a machine that has much else to do.
 const settles = 5 * time.Second
 
-// auditDuplicates demands of every record that came again after it was acknowledged that the process that had sent it was
-// killed, and soon after; and counts them by process.
-func (o *ordeal) auditDuplicates(came map[string][]request, bound int) {
-	o.t.Helper()
-	lives := map[string]*life{}
-	for _, l := range o.lives {
-		lives[l.name] = l
+// struck is the blow at which a request was in flight: made before it, and answered shortly before it or after it. What a
+// killed process made may reach the CRM when it is dead.
+func (l *life) struck(r *request) (blow time.Time, ok bool) {
+	for i, b := range l.blows {
+		last := l.killed && i == len(l.blows)-1
+		if (last || r.at.Before(b)) && b.Sub(r.answered) <= settles {
+			return b, true
+		}
 	}
-	of := map[string]int{}
+	return blow, false
+}
+
+// auditDuplicates demands of every record that came again after it was acknowledged that it was in flight in a process
+// that was killed or paused, and counts them by blow.
+func (o *ordeal) auditDuplicates(came map[string][]request) {
+	o.t.Helper()
+	type blow struct {
+		process string
+		at      time.Time
+	}
+	of := map[blow]map[string]bool{} // ids: one that came again may be refused then and come once more
+	bounds := map[string]int{}
 	for id, requests := range came {
 		var before *request // the last that was acknowledged
 		for i := range requests {
 			r := &requests[i]
+			if at, known := o.recorded[id]; known && r.at.After(at) {
+				o.t.Errorf("%s of %s came again %v after the ledger had it as delivered", id, r.webhook, r.at.Sub(at))
+			}
 			if before != nil {
 				o.duplicates++
-				of[before.process]++
-				switch l := lives[before.process]; {
-				case l == nil:
+				l := o.life(before.process)
+				if l == nil {
 					o.t.Errorf("a request for %s came from nobody, %q", id, before.process)
-				case !l.killed:
-					o.t.Errorf("%s for %s came again, and %s, which had delivered it, was not killed", id, r.webhook, l.name)
-				case l.ended.Sub(before.answered) > settles:
-					o.t.Errorf("%s for %s came again, though it was acknowledged %v before %s was killed", id, r.webhook, l.ended.Sub(before.answered), l.name)
+					continue
+				}
+				bounds[l.name] = (l.reloads + 1) * (tortureWorkers + settleBuffer) // each reload begins another runner
+				if at, ok := l.struck(before); ok {
+					b := blow{l.name, at}
+					if of[b] == nil {
+						of[b] = map[string]bool{}
+					}
+					of[b][id] = true
+				} else if late := o.life(r.process); late == nil || !late.resumed(r) {
+					o.t.Errorf("%s of %s came again from %s, %v after it was acknowledged to %s, which was not struck then (%v)",
+						id, r.webhook, r.process, r.at.Sub(before.answered), l.name, l.blows)
 				}
 			}
 			if r.acked {
@@ -147,12 +238,56 @@ func (o *ordeal) auditDuplicates(came map[string][]request, bound int) {
 			}
 		}
 	}
-	o.bound = bound
-	for name, n := range of {
+	o.bound = tortureWorkers + settleBuffer
+	for b, ids := range of {
+		n := len(ids)
 		o.most = max(o.most, n)
-		if n > bound {
-			o.t.Errorf("%d records came again that %s had delivered before it was killed: the bound is %d", n, name, bound)
+		if n > bounds[b.process] {
+			o.t.Errorf("%d records came again that were in flight in %s at one blow: the bound is %d", n, b.process, bounds[b.process])
 		}
 	}
-	o.t.Logf("%s: %d records, %d duplicates, %d at one kill at most; %s", o.engine, o.records, o.duplicates, o.most, counted(o.done))
+}
+
+// resumed reports whether a paused process sent this just after it went on: it was about to when it was paused.
+func (l *life) resumed(r *request) bool {
+	for _, at := range l.resumes {
+		if d := r.at.Sub(at); d >= 0 && d < settles {
+			return true
+		}
+	}
+	return false
+}
+
+// auditLives demands that no process ended badly by itself, and that none logged what nobody should see.
+func (o *ordeal) auditLives() {
+	o.t.Helper()
+	for _, l := range o.lives {
+		said := l.said()
+		interrupted := l.told && l.code() == exitFailed && strings.HasSuffix(strings.TrimSpace(said), "leadrelay: interrupted")
+		if code := l.code(); !l.killed && code != exitDone && code != exitPending && !interrupted {
+			o.t.Errorf("%s (%s) ended by itself with exit code %d\n%s", l.name, strings.Join(l.args, " "), code, tail(said))
+		}
+		for line := range strings.Lines(said) {
+			if strings.Contains(line, "level=ERROR") || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") {
+				o.t.Errorf("%s (%s) said %s", l.name, strings.Join(l.args, " "), line)
+			}
+		}
+	}
+}
+
+// search looks in all that the program printed, and in the ledger, for what nobody may see.
+func (o *ordeal) search() {
+	o.t.Helper()
+	if path, ok := cutSQLite(o.ledger); ok {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if info, err := os.Stat(path + suffix); err == nil && info.Mode().Perm() != 0o600 {
+				o.t.Errorf("the ledger's file %s has mode %o", filepath.Base(path+suffix), info.Mode().Perm())
+			}
+		}
+	}
+	hidden := append(o.secrets, traces...)
+	hunt(o.t, "the ledger", o.dump(), hidden)
+	for name, text := range files(o.t, o.logs()) {
+		hunt(o.t, name, text, hidden)
+	}
 }

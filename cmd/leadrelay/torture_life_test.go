@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,27 +20,36 @@ type life struct {
 	log            string // a file
 	started, ended time.Time
 	killed         bool
+	told           bool          // to stop
+	blows          []time.Time   // when it was killed or paused
 	gone           chan struct{} // closed when it has ended
+	skew           time.Duration // of its clock
+	resumes        []time.Time   // when it went on after a pause
+	reloads        int
 }
 
 // launch starts the program; what it logs goes to a file of its own. Its requests go through w.
 func (o *ordeal) launch(w *witness, args ...string) *life {
 	o.t.Helper()
-	o.mu.Lock()
-	l := &life{o: o, name: fmt.Sprintf("p%d", len(o.lives)+1), args: args, gone: make(chan struct{})}
+	return o.launchSkewed(w, "", 0, args...)
+}
+
+// launchSkewed is launch of another binary, which has a clock that goes wrong.
+func (o *ordeal) launchSkewed(w *witness, path string, skew time.Duration, args ...string) *life {
+	o.t.Helper()
+	l := &life{o: o, name: fmt.Sprintf("p%d", len(o.lives)+1), args: args, gone: make(chan struct{}), skew: skew}
 	o.lives = append(o.lives, l)
-	o.mu.Unlock()
-	l.log = filepath.Join(o.dir, "logs", l.name+"-"+args[0]+".log")
-	if err := os.MkdirAll(filepath.Dir(l.log), 0o700); err != nil {
-		o.t.Fatal(err)
-	}
+	l.log = filepath.Join(o.logs(), l.name+"-"+args[0]+".log")
 	file, err := os.Create(l.log)
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	defer file.Close() // the process has it
 	l.cmd = o.command(append(args, "--log-level", "debug")...)
-	l.cmd.Env = append(l.cmd.Env, "PROXY="+w.proxy(l.name))
+	if path != "" {
+		l.cmd.Path = path
+	}
+	l.cmd.Env = append(l.cmd.Env, "PROXY="+w.proxy(l.name), fmt.Sprintf("%s=%d", skewVariable, int(skew.Seconds())))
 	l.cmd.Stdout, l.cmd.Stderr = file, file
 	l.started = time.Now()
 	if err := l.cmd.Start(); err != nil {
@@ -57,14 +67,28 @@ func (o *ordeal) launch(w *witness, args ...string) *life {
 	return l
 }
 
+// lived waits at most so long for the end.
+func (l *life) lived(most time.Duration) {
+	select {
+	case <-l.gone:
+	case <-time.After(most):
+	}
+}
+
 // kill sends SIGKILL and waits for the end.
 func (l *life) kill() {
 	l.o.t.Helper()
-	l.killed = l.cmd.Process.Kill() == nil // else it has ended by itself
+	_ = l.cmd.Process.Kill() // where it has not ended by itself
 	<-l.gone
-	if l.killed = l.killed && l.code() < 0; l.killed {
-		l.o.done["kills"]++
+	if l.killed = l.code() < 0; l.killed {
+		l.blows = append(l.blows, l.ended)
+		l.o.did("kills")
 	}
+}
+
+func (l *life) signal(sig syscall.Signal) {
+	l.told = l.told || sig == syscall.SIGINT || sig == syscall.SIGTERM
+	_ = l.cmd.Process.Signal(sig) // it may have ended, which is seen elsewhere
 }
 
 // code is the exit code; -1: a signal ended it.
@@ -87,7 +111,7 @@ func (l *life) says(text string) {
 		select {
 		case <-l.gone:
 			if !strings.Contains(l.said(), text) {
-				l.o.t.Fatalf("%s ended (%v) and did not say %q: see %s\n%s", l.name, l.cmd.ProcessState, text, l.log, tail(l.said()))
+				l.o.t.Fatalf("%s ended (%v) and did not say %q\n%s", l.name, l.cmd.ProcessState, text, tail(l.said()))
 			}
 		default:
 		}
@@ -98,7 +122,7 @@ func (l *life) says(text string) {
 // stop sends SIGTERM and waits for the end, which must come with exit code 0.
 func (l *life) stop() {
 	l.o.t.Helper()
-	_ = l.cmd.Process.Signal(syscall.SIGTERM)
+	l.signal(syscall.SIGTERM)
 	l.await(exitDone)
 }
 
@@ -110,12 +134,9 @@ func (l *life) await(codes ...int) {
 	case <-l.o.ctx.Done():
 		l.o.t.Fatalf("%s does not end", l.name)
 	}
-	for _, code := range codes {
-		if l.code() == code {
-			return
-		}
+	if !slices.Contains(codes, l.code()) {
+		l.o.t.Errorf("%s (%s) ended with exit code %d, not one of %v\n%s", l.name, strings.Join(l.args, " "), l.code(), codes, tail(l.said()))
 	}
-	l.o.t.Errorf("%s (%s) ended with exit code %d, not one of %v\n%s", l.name, strings.Join(l.args, " "), l.code(), codes, tail(l.said()))
 }
 
 // tail is the end of a log.

@@ -24,6 +24,19 @@ type figures struct {
 	took             time.Duration
 }
 
+// add adds another run's.
+func (f *figures) add(of *figures) {
+	for what, n := range of.done {
+		f.done[what] += n
+	}
+	f.runs += of.runs
+	f.rows += of.rows
+	f.records += of.records
+	f.lost += of.lost
+	f.duplicates += of.duplicates
+	f.most, f.bound, f.took = max(f.most, of.most), max(f.bound, of.bound), max(f.took, of.took)
+}
+
 // A tally collects the figures of runs, in the order in which the scenarios are.
 type tally struct {
 	mu    sync.Mutex
@@ -33,6 +46,9 @@ type tally struct {
 func (t *tally) add(o *ordeal) {
 	f := o.figures
 	f.took = time.Since(o.began)
+	if *tortureLong { // so that who waits sees it go on
+		fmt.Printf("%s, %s: %s, %d records, %d lost, %d duplicates, %.0f s\n", f.scenario, f.engine, counted(f.done), f.records, f.lost, f.duplicates, f.took.Seconds())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.IndexFunc(t.lines, func(l *figures) bool { return l.scenario == f.scenario && l.engine == f.engine })
@@ -40,16 +56,7 @@ func (t *tally) add(o *ordeal) {
 		t.lines = append(t.lines, &f)
 		return
 	}
-	l := t.lines[i]
-	for what, n := range f.done {
-		l.done[what] += n
-	}
-	l.runs += f.runs
-	l.rows += f.rows
-	l.records += f.records
-	l.lost += f.lost
-	l.duplicates += f.duplicates
-	l.most, l.bound, l.took = max(l.most, f.most), max(l.bound, f.bound), max(l.took, f.took)
+	t.lines[i].add(&f)
 }
 
 func (t *tally) text() string {

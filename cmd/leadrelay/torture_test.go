@@ -19,6 +19,7 @@ import (
 var (
 	tortureLong = flag.Bool("torture", false, "torture the program in the long form, which `make torture` does")
 	tortureSeed = flag.Uint64("torture.seed", uint64(time.Now().UnixNano()), "what all that is random in a torture follows from")
+	tortureKeep = flag.Bool("torture.keep", false, "keep what a torture ran in though it did not fail")
 	tortureDir  = flag.String("torture.dir", "", "where a torture's table is written and what it ran in is kept when it fails; empty: nowhere")
 )
 
@@ -34,7 +35,7 @@ type scenario struct {
 
 // scenarios are all of them, by the file that they are in.
 func scenarios() []scenario {
-	return slices.Concat(crashes)
+	return slices.Concat(crashes, changes, operations, daemons)
 }
 
 // TestTorture does its worst, and demands that no row is lost and that no more comes twice than what the README promises.
@@ -79,16 +80,22 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// An ordeal is one run of a scenario.
+// An ordeal is one run of a scenario: an installation that the worst is done to.
 type ordeal struct {
 	*site
 	engine string
+	ledger string // as the configuration names it
 	rand   *rand.Rand
 	began  time.Time
-	figures
 
-	mu    sync.Mutex
-	lives []*life
+	lives    []*life
+	recorded map[string]time.Time // ids, and when they were first seen delivered in the ledger
+	secrets  []string             // that were made: no output may hold them
+	stops    bool                 // webhooks are disabled at times
+	asked    int                  // commands whose output is kept
+
+	mu sync.Mutex
+	figures
 }
 
 // newOrdeal makes the folder that a run has to itself. It is kept where the run fails and -torture.dir is given.
@@ -107,17 +114,50 @@ func newOrdeal(t *testing.T, s scenario, engine string, i int) *ordeal {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if !t.Failed() {
+			if !t.Failed() && !*tortureKeep {
 				_ = os.RemoveAll(dir)
 			}
 		})
 	}
 	of := fnv.New64()
 	fmt.Fprint(of, s.name, engine, i)
-	return &ordeal{
+	o := &ordeal{
 		site: &site{t: t, ctx: ctx, dir: dir}, engine: engine, rand: rand.New(rand.NewPCG(*tortureSeed, of.Sum64())), began: time.Now(),
-		figures: figures{scenario: s.name, engine: engine, runs: 1, done: map[string]int{}},
+		recorded: map[string]time.Time{}, figures: figures{scenario: s.name, engine: engine, runs: 1, done: map[string]int{}},
 	}
+	if o.ledger = "sqlite:" + filepath.Join(dir, "ledger.db"); engine == "postgres" {
+		o.ledger = newLedger(t, engine)
+	}
+	return o
+}
+
+// part is another installation within a run, in a folder of its own. What is done to it counts in the run's figures when
+// it is joined.
+func (o *ordeal) part(name string) *ordeal {
+	o.t.Helper()
+	dir := filepath.Join(o.dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		o.t.Fatal(err)
+	}
+	p := &ordeal{
+		site: &site{t: o.t, ctx: o.ctx, dir: dir}, engine: o.engine, ledger: "sqlite:" + filepath.Join(dir, "ledger.db"),
+		rand: o.rand, began: time.Now(), recorded: map[string]time.Time{}, figures: figures{done: map[string]int{}},
+	}
+	if o.engine == "postgres" {
+		p.ledger = newLedger(o.t, o.engine)
+	}
+	return p
+}
+
+func (o *ordeal) join(p *ordeal) {
+	o.figures.add(&p.figures)
+}
+
+// did counts what was done to the program.
+func (o *ordeal) did(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.done[what]++
 }
 
 // pick is the long form's value or the short one's.

@@ -4,10 +4,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +30,14 @@ type witness struct {
 	acked    int // ids
 	moods    map[string]mood
 	rand     *rand.Rand
+	await    []awaited
+}
+
+// An awaited moment is when so many more requests have come, or have been answered.
+type awaited struct {
+	answered bool
+	left     int
+	come     chan struct{}
 }
 
 // A request is one that a witness got.
@@ -45,10 +55,10 @@ type mood struct {
 	within                       time.Duration // answers take up to this
 }
 
-// newWitness starts a witness with these moods by webhook.
+// newWitness starts a witness with these moods by webhook, or by process and webhook.
 func newWitness(t *testing.T, r *rand.Rand, moods map[string]mood) *witness {
 	t.Helper()
-	w := &witness{of: map[string][]*request{}, moods: moods, rand: rand.New(rand.NewPCG(r.Uint64(), 0))}
+	w := &witness{of: map[string][]*request{}, moods: maps.Clone(moods), rand: rand.New(rand.NewPCG(r.Uint64(), 0))}
 	w.url = startServer(t, w, func() {})
 	return w
 }
@@ -70,14 +80,19 @@ func (w *witness) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 			name, _, _ = strings.Cut(string(text), ":")
 		}
 	}
+	webhook, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	req := &request{
-		id: r.Header.Get(sinks.IDHeader), process: name, webhook: strings.Trim(r.URL.Path, "/"), at: time.Now(),
+		id: r.Header.Get(sinks.IDHeader), process: name, webhook: webhook, at: time.Now(),
 		header: r.Header, body: body,
 	}
 	w.mu.Lock()
 	w.requests = append(w.requests, req)
+	w.moved(false)
 	w.of[req.id] = append(w.of[req.id], req)
-	m := w.moods[req.webhook]
+	m, own := w.moods[req.process+" "+req.webhook]
+	if !own {
+		m = w.moods[req.webhook]
+	}
 	roll, takes := w.rand.IntN(100), time.Duration(w.rand.Int64N(int64(m.within)+1))
 	w.mu.Unlock()
 
@@ -102,9 +117,54 @@ func (w *witness) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		w.acked++
 	}
 	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.moved(true)
+	}()
 	out.Header().Set("Content-Type", "application/json")
 	out.WriteHeader(status)
 	_, _ = io.WriteString(out, answer)
+}
+
+// set changes a mood.
+func (w *witness) set(of string, m mood) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moods[of] = m
+}
+
+// underWay counts the requests of a process for a webhook that have not been answered.
+func (w *witness) underWay(process, webhook string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if r.process == process && r.webhook == webhook && r.answered.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// next is closed when n more requests have come, or have been answered.
+func (w *witness) next(n int, answered bool) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	come := make(chan struct{})
+	w.await = append(w.await, awaited{answered, n, come})
+	return come
+}
+
+// moved needs w.mu.
+func (w *witness) moved(answered bool) {
+	w.await = slices.DeleteFunc(w.await, func(a awaited) bool { return a.left <= 0 })
+	for i := range w.await {
+		if a := &w.await[i]; a.answered == answered {
+			if a.left--; a.left == 0 {
+				close(a.come)
+			}
+		}
+	}
 }
 
 func (w *witness) ackedBefore(req *request) bool {
@@ -150,19 +210,23 @@ func (w *witness) write(t *testing.T, path string) {
 	}
 }
 
-// verify checks every signature against these keys, any of which may have signed, and that it was made when it was sent,
-// by a clock that is at most so far from ours.
-func (w *witness) verify(t *testing.T, off time.Duration, keys ...jobs.Secret) {
-	t.Helper()
-	v, err := (*sinks.Registry)(nil).NewVerifier(sinks.DefaultDialect, keys, off+20*time.Second)
+// verify checks every signature against these keys, any of which may have signed, and that it was made when it was sent by
+// the clock of the process that sent it.
+func (w *witness) verify(o *ordeal, keys ...jobs.Secret) {
+	o.t.Helper()
+	v, err := (*sinks.Registry)(nil).NewVerifier(sinks.DefaultDialect, keys, 30*time.Second)
 	if err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
-	for id, of := range w.all() {
-		for _, r := range of {
-			if err := v.Verify(r.header, r.body, r.at); err != nil {
-				t.Errorf("a request of %s for %s: %v", r.process, id, err)
-			}
+	skew := map[string]time.Duration{}
+	for _, l := range o.lives {
+		skew[l.name] = l.skew
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if err := v.Verify(r.header, r.body, r.at.Add(skew[r.process])); err != nil {
+			o.t.Errorf("a request of %s for %s of %s: %v", r.process, r.id, r.webhook, err)
 		}
 	}
 }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,11 +51,11 @@ func (w *writing) transaction(r *rand.Rand) error {
 	}
 	defer func() { _ = tx.Rollback() }()
 	for range 1 + r.IntN(6) {
-		into := insertLead
+		into := "leads"
 		if r.IntN(4) == 0 {
-			into = strings.Replace(insertLead, "leads", "appointments", 1)
+			into = "appointments"
 		}
-		if _, err := tx.Exec(into, string("ab"[r.IntN(2)])); err != nil {
+		if _, err := tx.Exec(fmt.Sprintf(insertPerson, into), personOf(string("ab"[r.IntN(2)]))...); err != nil {
 			return err
 		}
 		if r.IntN(3) == 0 {
@@ -72,6 +72,32 @@ func (w *writing) transaction(r *rand.Rand) error {
 		return tx.Rollback()
 	}
 	return tx.Commit()
+}
+
+// insertPerson is a row of that table with what nobody but the CRM may see.
+const insertPerson = `insert into %s (chatbot_id, first_name, last_name, email, phone_number, content, session_id, uri)
+	values ($1, $2, $3, $4, $5, $6, $7, $8)`
+
+func personOf(chatbot string) []any {
+	return []any{chatbot, person.first, person.last, person.email, person.phone, person.content, person.session, person.uri}
+}
+
+// insertPersons commits rows of that table in one transaction.
+func (a *application) insertPersons(table, chatbot string, n int) {
+	a.t.Helper()
+	tx, err := a.db.Begin()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	for range n {
+		if _, err := tx.Exec(fmt.Sprintf(insertPerson, table), personOf(chatbot)...); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // held is how long a transaction is held open. On SQLite nobody else can write meanwhile.
