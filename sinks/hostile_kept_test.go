@@ -54,6 +54,7 @@ func TestKeptConnections(t *testing.T) {
 		}, asked: 1},
 		{name: "closed when the next request comes", talk: thenDoes(closes), asked: 2},
 		{name: "reset when the next request comes", talk: thenDoes(func(c *peer, _ *http.Request) { c.reset() }), asked: 2},
+		{name: "closed long after the next request came", talk: thenDoes(func(*peer, *http.Request) { time.Sleep(crossing + 100*time.Millisecond) }), reason: ReasonReset, asked: 1, timeout: time.Minute},
 		{name: "half an answer", talk: thenDoes(func(c *peer, _ *http.Request) { c.say(wellSaid[:20]) }), reason: ReasonReset, asked: 1},
 		{name: "half a body", talk: thenDoes(func(c *peer, _ *http.Request) { c.say(wellSaid[:len(wellSaid)-5]) }), reason: ReasonTruncated, asked: 1},
 		{name: "no answer", talk: thenDoes(func(c *peer, _ *http.Request) { c.hang() }), reason: ReasonTimeout, asked: 1, timeout: impatient},

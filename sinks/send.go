@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -18,12 +19,14 @@ import (
 // Endpoints close connections that they had let us keep, and one that does so while a request is on its way to it never
 // sees that request: it goes again, at once, on a connection of its own, so that no attempt is spent on it. One that
 // took the request and broke down over it gets it once more as well, a minute before it would anyway. Nothing goes again
-// that was answered with as much as a byte.
+// that was answered with as much as a byte, nor what took longer than a close takes to cross a request: this process may
+// have been stopped meanwhile, and another may have sent the record.
 func (h *HTTP) send(limited context.Context, t *target, req jobs.Request, rec *recorder) (*http.Response, *progress, error) {
+	began := time.Now()
 	way := new(progress)
 	// The transport itself, not a Client: nothing follows a redirect, keeps a cookie or puts the URL in an error.
 	res, err := h.transport.RoundTrip(h.request(limited, way, t, req, rec))
-	if !way.unseen(res, err) || limited.Err() != nil {
+	if !way.unseen(res, err) || limited.Err() != nil || time.Since(began) > crossing {
 		return res, way, err
 	}
 	if res != nil {
@@ -35,6 +38,9 @@ func (h *HTTP) send(limited context.Context, t *target, req jobs.Request, rec *r
 	res, err = h.unkept.RoundTrip(h.request(limited, way, t, req, rec))
 	return res, way, err
 }
+
+// crossing is how long a connection's end may be on its way.
+const crossing = time.Second
 
 // request makes a request that tells way how far it comes.
 func (h *HTTP) request(ctx context.Context, way *progress, t *target, req jobs.Request, rec *recorder) *http.Request {
