@@ -3,8 +3,12 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -94,6 +98,33 @@ func TestLeases(t *testing.T) {
 }
 
 // A lease row that is gone without a trace (a restored ledger) holds nothing.
+// TestLateAndAgain: a process that lost its lease may settle what it sent under that one together with what it claimed
+// again, and what it does not hold counts for nothing.
+func TestLateAndAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		for _, lateFirst := range []bool{true, false} {
+			webhook := fmt.Sprint("late first ", lateFirst)
+			s.webhooks(webhook)
+			s.enter("", s.record(webhook, jobs.Pending))
+			late := s.claimOne(s.lease())
+			s.pass(2 * time.Minute)
+			must[int](t)(s.Reclaim(context.Background()))
+			again := s.claimOne(s.lease())
+			outcomes := []jobs.Outcome{s.acked(late), s.failed(again, fire)}
+			if !lateFirst {
+				slices.Reverse(outcomes)
+			}
+			got := must[[]bool](t)(s.Settle(context.Background(), outcomes))
+			if diff := cmp.Diff([]bool{!lateFirst, lateFirst}, got); diff != "" {
+				t.Errorf("%s: recorded (-want +got):\n%s", webhook, diff)
+			}
+			if diff := cmp.Diff(WebhookStatus{Webhook: webhook, Pending: 1, Failing: 1, OldestPending: late.SeenAt, LastError: "http_500"}, s.status(webhook)); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+		}
+	})
+}
+
 func TestReclaimWithoutLeaseRow(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		s.webhooks("acme")

@@ -57,21 +57,19 @@ func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, e
 		if err != nil {
 			return err
 		}
-		took, err := t.settle(ctx, outcomes)
+		known, err := t.settle(ctx, outcomes)
 		if err != nil {
 			return err
 		}
 		attempts, n := t.l.batch(len(outcomes)), 0
 		sums, runs, due := tallies{}, v.runs, v.due
-		known := make([]stood, len(outcomes))
 		for i := range outcomes {
 			o := &outcomes[i]
-			was, ok := took[o.Delivery.ID]
-			if !ok {
+			was := known[i]
+			if was == nil {
 				continue
 			}
-			delete(took, o.Delivery.ID) // a delivery that is named twice is settled once
-			recorded[i], known[i] = true, was
+			recorded[i] = true
 			if o.Attempt != nil && !atOnce(o) {
 				addAttempt(attempts, o)
 				n++
@@ -166,7 +164,7 @@ func (t *tx) holdVersions(ctx context.Context, outcomes []jobs.Outcome) (*heldRo
 
 // settleVersions lets the versions go that waited for these outcomes, or go instead. The webhooks' tallies and due rows
 // are held.
-func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Outcome, recorded []bool, known []stood) error {
+func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Outcome, recorded []bool, known []*stood) error {
 	if len(v.rows) == 0 {
 		return nil
 	}
@@ -181,7 +179,7 @@ func (t *tx) settleVersions(ctx context.Context, v *heldRows, outcomes []jobs.Ou
 	}
 	for i := range outcomes {
 		if recorded[i] {
-			v.settled(&outcomes[i], known[i])
+			v.settled(&outcomes[i], *known[i])
 		}
 	}
 	return t.insertVersions(ctx, v)
@@ -205,54 +203,74 @@ type stood struct {
 	released, carried bool
 }
 
-func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) (map[uuid.UUID]stood, error) {
-	b := t.l.batch(len(outcomes))
-	t.settleRows(b, outcomes)
-	known := make(map[uuid.UUID]stood, len(outcomes))
-	err := t.each(ctx, sqlSettle, b.args(), func(rows *sql.Rows) error {
-		var id uuid.UUID
-		var s stood
-		err := rows.Scan(&id, &s.run, &s.released, &s.carried)
-		known[id] = s
-		return err
-	})
-	return known, err
+// settle writes the outcomes whose leases hold, and returns for these what stood before. A delivery may be named twice: by
+// who lost its lease and answers late, and claimed it again. The statement tells which delivery it changed and not by
+// which outcome, so it is given each delivery once.
+func (t *tx) settle(ctx context.Context, outcomes []jobs.Outcome) ([]*stood, error) {
+	known := make([]*stood, len(outcomes))
+	left := make([]int, len(outcomes))
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		place := make(map[uuid.UUID]int, len(left))
+		var again []int
+		b := t.l.batch(len(left))
+		for _, i := range left {
+			o := &outcomes[i]
+			if _, named := place[o.Delivery.ID]; named {
+				again = append(again, i)
+				continue
+			}
+			place[o.Delivery.ID] = i
+			t.settleRow(b, o)
+		}
+		err := t.each(ctx, sqlSettle, b.args(), func(rows *sql.Rows) error {
+			var id uuid.UUID
+			var s stood
+			err := rows.Scan(&id, &s.run, &s.released, &s.carried)
+			known[place[id]] = &s
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		left = again
+	}
+	return known, nil
 }
 
-func (t *tx) settleRows(b batch, outcomes []jobs.Outcome) {
-	for i := range outcomes {
-		o := &outcomes[i]
-		d := &o.Delivery
-		var next, settled time.Time
-		if d.State == jobs.Pending {
-			next = nextAt(o, t.now)
-		} else if settled = d.SettledAt; settled.IsZero() {
-			settled = t.now
-		}
-		var first jobs.Attempt
-		if atOnce(o) {
-			first = *o.Attempt
-		}
-		b.id(d.ID)
-		b.text(o.Lease)
-		b.text(string(d.State))
-		b.text(string(d.Reason))
-		b.number(int64(d.Attempts))
-		b.number(int64(d.Rounds))
-		b.flag(d.InRound)
-		b.time(d.FirstFailedAt)
-		b.time(d.RoundFailedAt)
-		b.time(next)
-		b.text(d.LastError)
-		b.time(settled)
-		b.flag(d.TestAnswer)
-		b.flag(o.Spent && d.State == jobs.Pending)
-		b.time(first.At)
-		b.number(first.Duration.Microseconds())
-		b.number(int64(first.Status))
-		b.text(first.Word)
-		b.end()
+func (t *tx) settleRow(b batch, o *jobs.Outcome) {
+	d := &o.Delivery
+	var next, settled time.Time
+	if d.State == jobs.Pending {
+		next = nextAt(o, t.now)
+	} else if settled = d.SettledAt; settled.IsZero() {
+		settled = t.now
 	}
+	var first jobs.Attempt
+	if atOnce(o) {
+		first = *o.Attempt
+	}
+	b.id(d.ID)
+	b.text(o.Lease)
+	b.text(string(d.State))
+	b.text(string(d.Reason))
+	b.number(int64(d.Attempts))
+	b.number(int64(d.Rounds))
+	b.flag(d.InRound)
+	b.time(d.FirstFailedAt)
+	b.time(d.RoundFailedAt)
+	b.time(next)
+	b.text(d.LastError)
+	b.time(settled)
+	b.flag(d.TestAnswer)
+	b.flag(o.Spent && d.State == jobs.Pending)
+	b.time(first.At)
+	b.number(first.Duration.Microseconds())
+	b.number(int64(first.Status))
+	b.text(first.Word)
+	b.end()
 }
 
 func addAttempt(b batch, o *jobs.Outcome) {
