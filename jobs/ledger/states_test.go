@@ -196,6 +196,20 @@ func TestProbesOfSpentRounds(t *testing.T) {
 	})
 }
 
+// TestProbeIsNotSent: a probe whose row is gone says nothing of the endpoint, and another record is tried before long.
+func TestProbeIsNotSent(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		s.put(jobs.Webhook{ID: "acme", State: jobs.Active, RetryAt: []time.Duration{time.Minute, 24 * time.Hour}})
+		lease := s.lease()
+		s.hold(lease, 2)
+		s.pass(time.Minute)
+		s.settle(s.died(s.claimOne(lease), jobs.Withdrawn))
+		s.pass(probeLost)
+		s.claimOne(lease)
+	})
+}
+
 func TestProbeIsLost(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		ctx := context.Background()

@@ -23,6 +23,7 @@ type tally struct {
 	ackedAt                time.Time // the last acknowledgement; zero: none
 	lastError              string
 
+	tried           bool // something was sent
 	down, unmatched int  // in a row, at the end
 	othersDown      bool // an attempt before these says something else
 	othersUnmatched bool
@@ -33,6 +34,7 @@ type tally struct {
 
 // fault takes in what an attempt tells of the endpoint.
 func (s *tally) fault(a *jobs.Attempt) {
+	s.tried = true
 	if a.Error == "" || a.Fault != jobs.FaultDown {
 		s.down, s.othersDown = 0, true
 	}
@@ -144,6 +146,7 @@ func (t *tx) tally(ctx context.Context, sums tallies) (releases []release, turns
 		}
 		down, unmatched = down+int64(s.down), unmatched+int64(s.unmatched)
 		switch {
+		case !s.tried: // a probe whose record was withdrawn, or was put back, says nothing: another follows soon
 		case s.gone, down >= holdAfterDown, unmatched >= holdAfterUnmatched, wasStopped && (s.othersDown || s.othersUnmatched):
 			turns = append(turns, turn{webhook, s, int(down), int(unmatched)})
 		}
