@@ -98,7 +98,8 @@ func TestTenThousandWebhooks(t *testing.T) {
 			t.Fatalf("claimed (-want +got):\n%s", diff)
 		}
 		settle := s.batch(1)
-		(&tx{l: s.Ledger, now: s.Now()}).settleRows(settle, []jobs.Outcome{s.acked(claimed[0])})
+		acked := s.acked(claimed[0])
+		(&tx{l: s.Ledger, now: s.Now()}).settleRow(settle, &acked)
 		lower := s.batch(1)
 		lower.text(due[0])
 		lower.time(s.Now())
@@ -168,8 +169,9 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"put back what is in doubt", sqlUnlease, []any{now, lease, ids}, ""},
 			{"released runs", sqlReleasedRuns, []any{due[0], now, false, now}, ""},
 			{"release", sqlRelease, []any{due[0], now, false, now, true, false}, ""},
-			{"adoptable", sqlAdoptable, []any{now, true, true, "run", due, []string{}, true, []string{}}, "runs leases"},
-			{"adopt", sqlAdopt, []any{now, true, true, "run", due, []string{}, true, []string{}}, "runs leases"},
+			{"keeping", sqlKeeping, []any{now}, "runs leases"},
+			{"adoptable", sqlAdoptable, []any{now, true, true, "run", due, []string{}, true, []string{}, []string{"other"}}, ""},
+			{"adopt", sqlAdopt, []any{now, true, true, "run", due, []string{}, true, []string{}, []string{"other"}}, ""},
 			{"pull", sqlPull, []any{due[0], now}, ""},
 			{"shift", sqlShift, []any{due[0], now, now}, ""},
 			{"status of the open", sqlOpen, nil, ""},

@@ -21,13 +21,10 @@ func scanRun(row *sql.Rows) (jobs.Run, error) {
 	return r, err
 }
 
-// adoptable are a webhook's records that a new run takes on. Those of a run that is open stay in it, but for a run
-// whose owner is gone: nobody waits for it, and it must not keep records from one that somebody waits for.
+// adoptable are a webhook's records that a new run takes on. $9 are the runs that keep theirs.
 const adoptable = `state = 'pending' and webhook = any($5::text[]) and ($2::boolean or type = any($6::text[]))
 	and ($7::boolean or chatbot = any($8::text[])) and (not in_round or next_at <= $1) and next_at is not null and (not_before is null or not_before <= $1) and ($3::boolean or next_at <= $1)
-	and run <> $4 and not exists (
-		select 1 from runs join leases on leases.token = runs.lease and leases.expires_at > $1
-		where runs.id = deliveries.run and runs.ended_at is null)`
+	and run <> $4 and run <> all($9::text[])`
 
 var (
 	sqlEnterSchedule = sqlText(`
@@ -47,9 +44,14 @@ var (
 	sqlGathering = sqlText(`
 		select ` + runColumns + ` from runs
 		where ended_at is null and gathering and lease in (select token from leases where expires_at > $1) order by id`)
-	sqlRunOf     = sqlText(`select ` + runColumns + ` from runs where schedule = $1 and fire_at = $2`)
-	sqlActive    = sqlText(`select id from webhooks where state = 'active' order by id`)
-	sqlRanAt     = sqlText(`update tallies set last_run_at = $1 where webhook = any($2::text[])`)
+	sqlRunOf  = sqlText(`select ` + runColumns + ` from runs where schedule = $1 and fire_at = $2`)
+	sqlActive = sqlText(`select id from webhooks where state = 'active' order by id`)
+	sqlRanAt  = sqlText(`update tallies set last_run_at = $1 where webhook = any($2::text[])`)
+	// A run that is open keeps its records, but for one whose owner is gone: nobody waits for it, and it must not keep
+	// records from one that somebody waits for.
+	sqlKeeping = sqlText(`
+		select runs.id from runs join leases on leases.token = runs.lease and leases.expires_at > $1
+		where runs.ended_at is null`)
 	sqlAdoptable = sqlText(`
 		select webhook, run, attempts = 0, spent_in_run, count(*) from deliveries where ` + adoptable + `
 		group by 1, 2, 3, 4`)
@@ -217,9 +219,20 @@ func (t *tx) adopt(ctx context.Context, s jobs.RunStart, run *jobs.Run) error {
 	if err := t.lockDue(ctx, webhooks); err != nil {
 		return err
 	}
-	// Nobody else changes these while due is locked, so the two statements see the same records.
+	// Nobody else changes these while due is locked, so the two statements see the same records. Of leases that is not
+	// so: one that ran out may be kept at any moment. They are looked at once, and now, when no more can be entered.
+	keeping := []string{}
+	err = t.each(ctx, sqlKeeping, []any{t.now}, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		keeping = append(keeping, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	counts, due := runCounts{}, dues{}
-	args := []any{t.now, s.Types == nil, s.Kind == jobs.Manual, run.ID, webhooks, s.Types, s.Chatbots == nil, s.Chatbots}
+	args := []any{t.now, s.Types == nil, s.Kind == jobs.Manual, run.ID, webhooks, s.Types, s.Chatbots == nil, s.Chatbots, keeping}
 	err = t.each(ctx, sqlAdoptable, args, func(rows *sql.Rows) error {
 		var webhook, from string
 		var fresh, spent bool

@@ -434,3 +434,43 @@ func TestRunNotFound(t *testing.T) {
 		}
 	})
 }
+
+// TestRunBesideKeptLease: while a run takes on what another has, whose lease ran out, that one may be kept after all. All
+// or nothing goes over, and is counted so.
+func TestRunBesideKeptLease(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		other := s.open()
+		var page []jobs.Delivery
+		for range 100 {
+			page = append(page, s.record("acme", jobs.Pending))
+		}
+		s.enter("", page...)
+		for n := range 40 {
+			lease := s.lease()
+			run := s.begin(jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+			if run.Gathered != 100 {
+				t.Fatalf("run %+v has not all", run)
+			}
+			s.pass(time.Minute)
+			var group sync.WaitGroup
+			group.Go(func() {
+				time.Sleep(time.Duration(n) * 200 * time.Microsecond)
+				if err := other.KeepLease(ctx, lease, time.Second); err != nil {
+					t.Error(err)
+				}
+			})
+			_, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: s.lease()})
+			s.must(err)
+			group.Wait()
+			if err := s.audit(); err != nil {
+				t.Fatal(err)
+			}
+			s.pass(2 * time.Minute)
+			_, err = s.Orphans(ctx, s.lease())
+			s.must(err)
+			s.pass(2 * time.Minute)
+		}
+	})
+}
