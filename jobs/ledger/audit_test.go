@@ -15,11 +15,11 @@ var rules = []struct{ name, offenders string }{
 			or reason not in ('', 'expired', 'withdrawn', 'rejected', 'superseded', 'removed', 'exhausted')`},
 	{"what is sending is sent under a lease", `
 		select id, lease from deliveries where state = 'sending' and lease not in (select token from leases)`},
-	{"what is pending falls due, or waits for another version that is sent", `
+	{"what is pending falls due, or waits for another version, which does or is sent", `
 		select id, next_at from deliveries
-		where state = 'pending' and (next_at is null) <> exists (
-			select 1 from row_versions join deliveries as before on cast(before.id as text) = open_id and before.state = 'sending'
-			where behind_id = cast(deliveries.id as text))`},
+		where state = 'pending' and (next_at is null) <> (cast(id as text) in (
+			select behind_id from row_versions where open_id in (
+				select cast(id as text) from deliveries where state = 'sending' or state = 'pending' and next_at is not null)))`},
 	{"of a row's versions one is open", `
 		select webhook, type, row_key, count(*) from deliveries
 		where version <> '' and (state = 'sending' or state = 'pending' and next_at is not null)
@@ -43,15 +43,15 @@ var rules = []struct{ name, offenders string }{
 			join (select webhook, min(next_at) as earliest from deliveries where state = 'pending' group by webhook) as p using (webhook)
 		where active and earliest is not null and (due_at is null or due_at > earliest and (probe_at is null or due_at > probe_at))`},
 	{"an open run's counts are counts", `
-		select * from (
-			select id, gathered, carried, delivered, test_answers, failed, dead,
-				(select count(*) from deliveries where run = runs.id and state in ('pending', 'sending') and not spent_in_run) as under_way,
-				(select count(*) from deliveries where run = runs.id and state = 'delivered' and not test_answer) as r,
-				(select count(*) from deliveries where run = runs.id and state = 'delivered' and test_answer) as s,
-				(select count(*) from deliveries where run = runs.id and state = 'dead' and reason <> 'superseded') as t
-			from runs where ended_at is null) as counted
-		where gathered + carried - delivered - test_answers - failed - dead <> under_way or delivered <> r or test_answers <> s or dead <> t
-			or gathered < 0 or carried < 0 or failed < 0`},
+		select id, gathered, carried, delivered, test_answers, failed, dead, under_way, r, s, t from runs left join (
+			select run, sum(case when state in ('pending', 'sending') and not spent_in_run then 1 else 0 end) as under_way,
+				sum(case when state = 'delivered' and not test_answer then 1 else 0 end) as r,
+				sum(case when state = 'delivered' and test_answer then 1 else 0 end) as s,
+				sum(case when state = 'dead' and reason <> 'superseded' then 1 else 0 end) as t
+			from deliveries group by run) as counted on counted.run = id
+		where ended_at is null and (gathered + carried - delivered - test_answers - failed - dead <> coalesce(under_way, 0)
+			or delivered <> coalesce(r, 0) or test_answers <> coalesce(s, 0) or dead <> coalesce(t, 0)
+			or gathered < 0 or carried < 0 or failed < 0)`},
 	{"attempts are of deliveries that were tried so often", `
 		select delivery, number, attempts from attempts left join deliveries on id = delivery where number > attempts or id is null`},
 	{"what was removed has no secrets", `select id from webhooks where state = 'removed' and (length(url) > 0 or length(sign_key) > 0)`},

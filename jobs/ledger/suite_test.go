@@ -134,6 +134,18 @@ func (s *stage) changed(webhooks ...jobs.Webhook) jobs.Change {
 	return c
 }
 
+// reset empties the ledger and puts its clock back.
+func (s *stage) reset(t interface{ Fatal(...any) }) {
+	for _, table := range []string{"subscriptions", "due", "tallies", "webhooks", "streams", "leases", "deliveries", "row_versions", "attempts", "runs", "schedules"} {
+		if _, err := s.write.Exec("delete from " + table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	s.clock.now = start
+}
+
 func (s *stage) lease() string {
 	s.t.Helper()
 	return must[string](s.t)(s.TakeLease(context.Background(), "test", time.Minute))
