@@ -38,10 +38,12 @@ var rules = []struct{ name, offenders string }{
 		select webhook, active, probe_at, due_at, state, stopped_at from due join webhooks on id = webhook
 		where active <> (state in ('active', 'held')) or (probe_at is not null) <> (state = 'held') and active
 			or not active and due_at is not null or (state = 'active') <> (stopped_at is null) and state <> 'removed'`},
-	{"due is not later than what is due", `
-		select webhook, due_at, probe_at, earliest from due
-			join (select webhook, min(next_at) as earliest from deliveries where state = 'pending' group by webhook) as p using (webhook)
-		where active and earliest is not null and (due_at is null or due_at > earliest and (probe_at is null or due_at > probe_at))`},
+	{"due is not later than what may be claimed", `
+		select webhook, due_at, probe_at, rate_at, earliest from due join (
+			select webhook, min(next_at) as earliest, max(case when attempts > 0 then 1 else 0 end) as tried
+			from deliveries where state = 'pending' and next_at is not null group by webhook) as p using (webhook)
+		where active and (due_at is null or (rate_at is null or due_at > rate_at) and
+			case when probe_at is null then due_at > earliest when tried = 1 then due_at > probe_at else due_at > probe_at and due_at > earliest end)`},
 	{"an open run's counts are counts", `
 		select id, gathered, carried, delivered, test_answers, failed, dead, under_way, r, s, t from runs left join (
 			select run, sum(case when state in ('pending', 'sending') and not spent_in_run then 1 else 0 end) as under_way,
