@@ -24,8 +24,10 @@ func TestWebhooksAsGiven(t *testing.T) {
 			KeyMade: true, Origin: "/etc/leadrelay/config.yaml", State: jobs.Held, StateReason: "failing", EnteredAt: start,
 		}
 		bare := jobs.Webhook{ID: "bare", State: jobs.Active, RetryAt: []time.Duration{}}
-		sub := jobs.Subscription{Webhook: "acme", Type: "Lead", Start: "s", Since: start.Add(-time.Hour), Before: start, Backfill: "b", Until: "u", Steady: "st",
-			Filled: []jobs.Span{{Since: start}, {Before: start.Add(-time.Microsecond)}, {}}}
+		sub := jobs.Subscription{
+			Webhook: "acme", Type: "Lead", Start: "s", Since: start.Add(-time.Hour), Before: start, Backfill: "b", Until: "u", Steady: "st",
+			Filled: []jobs.Span{{Since: start}, {Before: start.Add(-time.Microsecond)}, {}},
+		}
 		c := s.changed(full, bare)
 		c.Subscriptions = []jobs.Subscription{sub, {Webhook: "bare", Type: "Lead"}}
 		s.must(s.ChangeWebhooks(ctx, c))
