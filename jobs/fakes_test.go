@@ -150,6 +150,22 @@ func (s *table) Read(_ context.Context, rows []string) ([]jobs.Record, error) {
 	return page.Records, err
 }
 
+func (s *table) Keys(since time.Time) jobs.Keys { return &tableKeys{s: s, since: since} }
+
+type tableKeys struct {
+	s     *table
+	since time.Time
+	at    int
+}
+
+func (k *tableKeys) Next(_ context.Context, limit int) ([]jobs.Record, error) {
+	page, err := k.s.read(k.at, 1<<30, limit, func(r *jobs.Record) bool { return r.Stands().IsZero() || !r.Stands().Before(k.since) })
+	if err == nil {
+		k.at = position(page.Bookmark)
+	}
+	return page.Records, err
+}
+
 func (s *table) Lag(context.Context, jobs.Bookmark) (time.Duration, error) { return 0, nil }
 func (s *table) Describe(b jobs.Bookmark) (string, int)                    { return string(b), 0 }
 

@@ -30,6 +30,15 @@ type Record struct {
 	Err    error   // why the row cannot be a record (a time that is none, …); Row and Chatbot are set all the same
 }
 
+// Stands is when the row came to be as it is: when it last changed, where its stream has versions, else when it was
+// created; zero where that is not known.
+func (r *Record) Stands() time.Time {
+	if r.Version != "" {
+		return r.Updated
+	}
+	return r.Created
+}
+
 // JSON is the value of a JSON column: a JSON text as the database gave it, not yet checked.
 type JSON string
 

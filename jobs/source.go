@@ -21,6 +21,13 @@ type Page struct {
 	Drained  bool     // nothing was left when the page was read
 }
 
+// Keys reads the keys of rows, a page at a time. It is for one goroutine.
+type Keys interface {
+	// Next returns at most limit more records, without Fields; none: there are no more. A row comes once unless it
+	// changes meanwhile. After an error it may be called again, and goes on where it was.
+	Next(ctx context.Context, limit int) ([]Record, error)
+}
+
 // A Source reads the records of one stream. It only reads. All methods are safe for concurrent use.
 type Source interface {
 	// Type is the stream's type; Definition is a text that changes when the bookmark of another definition would be
@@ -49,6 +56,9 @@ type Source interface {
 	Past(b Bookmark, rec *Record) (bool, error)
 	// Read returns those of these rows that still exist, in any order, whether or not they still match `where`.
 	Read(ctx context.Context, rows []string) ([]Record, error)
+	// Keys begins to read the keys of the rows that meet `where` and came to be as they are (Record.Stands) at or after
+	// since, and of those of which that is not known.
+	Keys(since time.Time) Keys
 	// Lag is the age of the oldest row past b that is visible; 0 where there is none.
 	Lag(ctx context.Context, b Bookmark) (time.Duration, error)
 	// Describe words a bookmark for people, and counts its gaps.

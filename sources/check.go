@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +68,7 @@ func (c *checkup) run(ctx context.Context) error {
 	c.cfg = &s.cfg
 	c.sequence(s)
 	return c.d.eng.read(ctx, func(q querier) error {
-		for _, look := range []func(context.Context, querier, *Stream) error{c.rights, c.index, c.rowsOfNobody, c.times, c.chosenIDs} {
+		for _, look := range []func(context.Context, querier, *Stream) error{c.rights, c.index, c.windowIndex, c.rowsOfNobody, c.times, c.chosenIDs} {
 			if err := look(ctx, q, s); err != nil {
 				return s.wrap("check", err)
 			}
@@ -125,77 +124,6 @@ func (c *checkup) rights(ctx context.Context, q querier, s *Stream) error {
 		c.say(LevelWarn, "user %q may change table %q; it needs SELECT only: see `leadrelay sql grants`", user, c.cfg.Table)
 	}
 	return nil
-}
-
-// Nodes of a plan that read or sort a whole table.
-var (
-	pgWhole   = regexp.MustCompile(`(?m)^\s*(?:->\s+)?(?:(?:Parallel )?Seq Scan on .*|Sort)\s*$`)
-	liteWhole = regexp.MustCompile(`(?m)^(?:SCAN (?:\S+)|USE TEMP B-TREE FOR ORDER BY)$`)
-)
-
-// index warns where no index serves the scans, whatever the planner thinks of so few rows.
-func (c *checkup) index(ctx context.Context, q querier, s *Stream) error {
-	plan, err := s.plan(ctx, q, true)
-	if err != nil {
-		return err
-	}
-	whole := pgWhole
-	if c.d.eng.name() == "sqlite" {
-		whole = liteWhole
-	}
-	if !whole.MatchString(plan) {
-		return nil
-	}
-	if c.cfg.Query != "" {
-		together := ""
-		if len(s.at.columns) > 1 {
-			together = ", together as " + s.at.expr
-		}
-		c.say(LevelWarn, "no index serves its scans: each reads the whole query; index the columns behind %s%s", quotedNames(append(slices.Clone(s.at.columns), c.cfg.ID)), together)
-		return nil
-	}
-	c.say(LevelWarn, "no index serves its scans: each reads the whole table; %s", indexSQL(c.d.eng.name(), c.cfg, s.at))
-	return nil
-}
-
-// plan explains the statement that looks for new rows; forced: with every index that could serve.
-func (s *Stream) plan(ctx context.Context, q querier, forced bool) (string, error) {
-	query, args := s.cursor.scanSQL()
-	explain := "explain (costs off) "
-	if s.db.eng.name() == "sqlite" {
-		explain = "explain query plan "
-	} else if forced {
-		for _, method := range []string{"seqscan", "sort", "bitmapscan"} {
-			rows, err := q.QueryContext(ctx, "select set_config('enable_"+method+"', 'off', true)")
-			if err != nil {
-				return "", err
-			}
-			if err := rows.Close(); err != nil {
-				return "", err
-			}
-		}
-	}
-	rows, err := q.QueryContext(ctx, explain+query, args...)
-	if err != nil {
-		return "", err
-	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return "", err
-	}
-	var plan strings.Builder
-	into := make([]any, len(columns))
-	for i := range into {
-		into[i] = new(any)
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return "", err
-		}
-		fmt.Fprintln(&plan, *into[len(into)-1].(*any)) // the last column is the text
-	}
-	return plan.String(), rows.Err()
 }
 
 // rowsOfNobody counts rows that are passed over.

@@ -172,7 +172,7 @@ func (c *createdCursor) page(ctx context.Context, q querier, at *place, from tim
 			continue
 		}
 		st := c.statement(regions, at, f, limit)
-		rows, err = c.s.rows(ctx, q, st.sql(), st.args...)
+		rows, err = st.rows(ctx, q)
 		if err != nil {
 			return nil, false, err
 		}
@@ -196,10 +196,9 @@ func (c *createdCursor) page(ctx context.Context, q querier, at *place, from tim
 
 // statement reads one region behind a place.
 func (c *createdCursor) statement(regions []region, at *place, f filter, limit int) *statement {
-	st, d, key := newStatement(c.s), &c.d, c.s.shape.key
-	keyCast := ""
-	if c.s.shape.keyType != "" {
-		keyCast = "::" + c.s.shape.keyType
+	st, d, key, keyCast := newStatement(c.s), &c.d, c.s.shape.key, c.s.shape.keyCast()
+	if f.bare {
+		st.conv = &c.s.bare
 	}
 	st.add(key + " is not null")
 	if at.region == 0 {

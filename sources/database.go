@@ -95,6 +95,14 @@ type sequence struct {
 
 type issued struct{ last, increment int64 }
 
+// keyCast stands behind a parameter that holds a key.
+func (sh *shape) keyCast() string {
+	if sh.keyType == "" {
+		return ""
+	}
+	return "::" + sh.keyType
+}
+
 func (sh *shape) columnType(name string) (string, bool) {
 	if sh.folds {
 		name = strings.ToLower(name)

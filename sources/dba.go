@@ -160,8 +160,11 @@ func IndexesSQL(engine string, streams []Config) string {
 			b.WriteString(indexSQL(engine, c, createdInstant(&shape{}, c)) + "\n")
 		case c.Cursor == CursorGaps:
 			fmt.Fprintf(&b, "-- Stream %s: the primary key serves. Where %s is none:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, instant{}))
+			if c.Created != "" {
+				fmt.Fprintf(&b, "-- Where the table is large, leadrelay reconcile needs this:\n-- %s\n", indexSQL(engine, c, createdInstant(&shape{}, c)))
+			}
 		default:
-			fmt.Fprintf(&b, "-- Stream %s: the primary key serves where %s is an integer from a sequence. Where it is not:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, createdInstant(&shape{}, c)))
+			fmt.Fprintf(&b, "-- Stream %s: the primary key serves where %s is an integer from a sequence. Where it is not, and for leadrelay\n-- reconcile where the table is large:\n-- %s\n", typ, comment(c.ID), indexSQL(engine, c, createdInstant(&shape{}, c)))
 		}
 	}
 	return b.String()

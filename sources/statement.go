@@ -12,7 +12,9 @@ import (
 )
 
 // selects is the SELECT list and FROM of every statement that reads rows; key is how the id is given out.
-func (s *Stream) selects(key string) string {
+func (s *Stream) selects(key string) string { return s.selectsAs(&s.conv, key) }
+
+func (s *Stream) selectsAs(conv *converter, key string) string {
 	eng := s.db.eng
 	list := []string{eng.output(key), eng.output(eng.text(pq.QuoteIdentifier(s.cfg.Chatbot))), "null", "true"}
 	if s.kind == CursorCreated {
@@ -31,8 +33,8 @@ func (s *Stream) selects(key string) string {
 		}
 		list = append(list, eng.output(s.at.expr), deleted)
 	}
-	for i := range s.conv.fields {
-		if f := &s.conv.fields[i]; f.json {
+	for i := range conv.fields {
+		if f := &conv.fields[i]; f.json {
 			list = append(list, eng.json(pq.QuoteIdentifier(f.column), f.typ))
 		} else if f.column != "" {
 			list = append(list, eng.output(pq.QuoteIdentifier(f.column)))
@@ -47,13 +49,14 @@ func (s *Stream) selects(key string) string {
 // A statement reads rows of a stream that meet all of its conditions.
 type statement struct {
 	s          *Stream
+	conv       *converter
 	conditions []string
 	args       []any
 	order      string
 	limit      int
 }
 
-func newStatement(s *Stream) *statement { return &statement{s: s} }
+func newStatement(s *Stream) *statement { return &statement{s: s, conv: &s.conv} }
 
 func (st *statement) add(condition string) { st.conditions = append(st.conditions, condition) }
 
@@ -79,8 +82,13 @@ func (st *statement) chatbots(list []string) {
 }
 
 func (st *statement) sql() string {
-	return st.s.selects(st.s.shape.key) + " where " + strings.Join(st.conditions, " and ") +
+	return st.s.selectsAs(st.conv, st.s.shape.key) + " where " + strings.Join(st.conditions, " and ") +
 		" order by " + st.order + " limit " + strconv.Itoa(st.limit)
+}
+
+// rows reads the rows.
+func (st *statement) rows(ctx context.Context, q querier) ([]row, error) {
+	return st.s.rowsAs(ctx, q, st.conv, st.sql(), st.args...)
 }
 
 // A row is a record with what cursors need of it.
@@ -95,12 +103,16 @@ type row struct {
 }
 
 func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) ([]row, error) {
+	return s.rowsAs(ctx, q, &s.conv, query, args...)
+}
+
+func (s *Stream) rowsAs(ctx context.Context, q querier, conv *converter, query string, args ...any) ([]row, error) {
 	rs, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, masked(err)
 	}
 	defer rs.Close()
-	values := make([]any, s.conv.columns())
+	values := make([]any, conv.columns())
 	into := make([]any, len(values))
 	for i := range values {
 		into[i] = &values[i]
@@ -110,7 +122,7 @@ func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any)
 		if err := rs.Scan(into...); err != nil {
 			return nil, err
 		}
-		rows = append(rows, s.conv.row(values))
+		rows = append(rows, conv.row(values))
 	}
 	return rows, masked(rs.Err())
 }

@@ -21,6 +21,7 @@ type Stream struct {
 	kind   string  // CursorGaps or CursorCreated
 	at     instant // that the created cursor orders rows by
 	conv   converter
+	bare   converter // without fields
 
 	prepareds prepareds
 	scanned   atomic.Uint64 // the wake's count when the last scan began
@@ -132,6 +133,8 @@ func (s *Stream) choose(ctx context.Context, q querier) error {
 		s.at = createdInstant(s.shape, &s.cfg)
 	}
 	s.conv = newConverter(s.db.eng, s.shape, &s.cfg, s.kind, s.at)
+	s.bare = s.conv
+	s.bare.fields = nil
 	if s.kind == CursorGaps {
 		return s.byGaps(ctx, q)
 	}
@@ -207,13 +210,14 @@ type filter struct {
 	chatbots []string // nil: all
 	since    time.Time
 	before   time.Time // zero: no such bound
+	bare     bool      // records without fields
 }
 
 func newFilter(chatbots []string, since, before time.Time) filter {
 	if slices.Equal(chatbots, []string{jobs.AllChatbots}) {
 		chatbots = nil
 	}
-	return filter{chatbots, since, before}
+	return filter{chatbots: chatbots, since: since, before: before}
 }
 
 // passes reports whether a row's creation lies within the bounds; its chatbot was asked for in SQL.
