@@ -112,6 +112,10 @@ type Entries struct {
 	Lease      string        // of those that are sending
 	Deliveries []Delivery    // Pending, Sending or Dead; each a key of its own
 	Versioned  bool          // the stream has versions: none of Deliveries is sending
+	// Missing: the page is none. It is of rows that a reconciliation found missing with the webhooks of Generation, and no
+	// bookmark moves.
+	Missing    bool
+	Generation int64
 }
 
 // A Claim asks for deliveries that are due.
@@ -126,8 +130,8 @@ type Claim struct {
 // Queue is the deliveries' way through the states.
 type Queue interface {
 	// Enter records new deliveries and moves the bookmark in one transaction. It reports, for each of e.Deliveries,
-	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved, or
-	// ErrLeaseLost where some are sending and the lease was reclaimed: nothing was done.
+	// whether it is new; those that are not are left as they stand. ErrBookmarkMoved (of e.Missing: the webhooks were
+	// changed), or ErrLeaseLost where some are sending and the lease was reclaimed: nothing was done.
 	//
 	// Of a row that has versions one is open at a time: a new one supersedes another that is pending, and waits, with no
 	// NextAt, for one that is being sent. What goes as ActionCreate goes as ActionUpdate where something of the row was
@@ -149,6 +153,8 @@ type Queue interface {
 	// acknowledgement makes it Active. FaultGone makes it Disabled. A version that waited for the outcome is due; where the
 	// outcome is none of success it supersedes the one that was sent.
 	Settle(ctx context.Context, outcomes []Outcome) ([]bool, error)
+	// States returns each delivery's state; "" where there is no such delivery.
+	States(ctx context.Context, ids []uuid.UUID) ([]State, error)
 	// Versions returns what is known of these rows of a type at a webhook, by row; of those that had no version: nothing.
 	Versions(ctx context.Context, webhook, typ string, rows []string) (map[string]RowVersions, error)
 	// Prune forgets attempts and ended runs older than before. Deliveries' keys are never pruned.
@@ -208,6 +214,10 @@ type Runs interface {
 	// LastFire is a schedule's last fire; the first call for a schedule enters now, so that nothing before it is
 	// thought missed.
 	LastFire(ctx context.Context, schedule string) (time.Time, error)
+	// Fire notes that a schedule that begins no runs fired, and reports whether nobody has noted this fire, or a later
+	// one, before: it is for the caller then. Unfire takes that back: the last fire is the one before again.
+	Fire(ctx context.Context, schedule string, at time.Time) (mine bool, err error)
+	Unfire(ctx context.Context, schedule string, at, before time.Time) error
 	// StartRun begins a run and takes on, due at once, the pending records of its webhooks that are in no open run,
 	// are not waiting for a retry that lies ahead nor for NotBefore: for a manual run all of these, for a scheduled
 	// one those that are due. mine is false where another process began this fire: the run returned is that one's.

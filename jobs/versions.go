@@ -3,6 +3,8 @@ package jobs
 import (
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // undated is the version of a row that has no time to tell it by, in a stream that has versions.
@@ -14,6 +16,19 @@ func versionOf(src Source, rec *Record) string {
 		return undated
 	}
 	return rec.Version
+}
+
+// IDs are the ids that a version may have been entered under: what it goes as depends on what went before.
+func (k Key) IDs() []uuid.UUID {
+	if k.Version == "" || k.Action == ActionRemove {
+		return []uuid.UUID{k.ID()}
+	}
+	var ids []uuid.UUID
+	for _, action := range [...]string{ActionCreate, ActionUpdate} {
+		k.Action = action
+		ids = append(ids, k.ID())
+	}
+	return ids
 }
 
 // Actions are some of the three; 0 stands for all.

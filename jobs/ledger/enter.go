@@ -142,7 +142,10 @@ func (t *tx) insertVersions(ctx context.Context, v *heldRows) error {
 }
 
 func (t *tx) moveBookmark(ctx context.Context, e jobs.Entries) error {
-	if e.Backfill != nil {
+	switch {
+	case e.Missing:
+		return t.unchanged(ctx, e)
+	case e.Backfill != nil:
 		return t.moveBackfill(ctx, e)
 	}
 	n, err := t.exec(ctx, sqlMoveBookmark, e.Type, e.Version, string(e.Bookmark))

@@ -131,6 +131,12 @@ func TestTenThousandWebhooks(t *testing.T) {
 			states.number(0)
 			states.end()
 		}
+		asked := s.batch(2)
+		for i := range 2 {
+			asked.id(claimed[i].ID)
+			asked.number(int64(i))
+			asked.end()
+		}
 		now, ids := s.Now(), []string{uuid.NewString(), claimed[0].ID.String()}
 		for _, c := range []struct {
 			name  string
@@ -179,13 +185,14 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"attempts of", sqlAttemptsOf, []any{ids[0]}, ""},
 			{"webhooks that stopped", sqlStopped, []any{now}, ""},
 			{"token", sqlToken, []any{make([]byte, 32)}, ""},
+			{"not delivered", sqlNotDelivered, asked.args(), ""},
 			{"stalled", sqlStalled, []any{"run", due}, ""},
 		} {
 			if c.s.postgres && s.lite {
 				continue
 			}
 			plan := s.explain(c.s.text, c.args)
-			if (c.s == sqlSettle || c.s == sqlLease) && !strings.Contains(plan, "deliveries_pkey") && !strings.Contains(plan, "autoindex_deliveries_1") {
+			if (c.s == sqlSettle || c.s == sqlLease || c.s == sqlNotDelivered) && !strings.Contains(plan, "deliveries_pkey") && !strings.Contains(plan, "autoindex_deliveries_1") {
 				t.Errorf("%s does not go by id:\n%s", c.name, plan)
 			}
 			scan := regexp.MustCompile(`Seq Scan on (\w+)`)

@@ -8,7 +8,7 @@ import (
 
 // enter says what becomes of a version that was seen; ok: it is entered, as the delivery returned.
 func (v *heldRows) enter(d jobs.Delivery) (jobs.Delivery, bool) {
-	for _, id := range candidateIDs(d.Key) {
+	for _, id := range d.Key.IDs() {
 		if _, known := v.known[id]; known {
 			return d, false
 		}
@@ -132,7 +132,7 @@ func (v *heldRows) settled(o *jobs.Outcome, was stood) {
 // revive lets a version go again that one superseded which had been read before it, and was entered after it: the row
 // is as it says.
 func (v *heldRows) revive(r *tracked, newer *jobs.Delivery) bool {
-	for _, id := range candidateIDs(newer.Key) {
+	for _, id := range newer.Key.IDs() {
 		if !v.known[id] {
 			continue
 		}

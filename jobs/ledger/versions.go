@@ -176,7 +176,7 @@ func (v *heldRows) look(ctx context.Context, candidates []*jobs.Delivery) error 
 	}
 	ids = ids[:0]
 	for _, d := range candidates {
-		for _, id := range candidateIDs(d.Key) {
+		for _, id := range d.Key.IDs() {
 			ids = append(ids, id.String())
 		}
 	}
@@ -187,19 +187,6 @@ func (v *heldRows) look(ctx context.Context, candidates []*jobs.Delivery) error 
 		v.known[id] = superseded
 		return err
 	})
-}
-
-// candidateIDs are the ids that a version may have been entered under: what it goes as depends on what went before.
-func candidateIDs(k jobs.Key) []uuid.UUID {
-	if k.Action == jobs.ActionRemove {
-		return []uuid.UUID{k.ID()}
-	}
-	var ids []uuid.UUID
-	for _, action := range [...]string{jobs.ActionCreate, jobs.ActionUpdate} {
-		k.Action = action
-		ids = append(ids, k.ID())
-	}
-	return ids
 }
 
 // store writes what became of the rows. The webhooks' tallies and due rows are held.
