@@ -74,7 +74,7 @@ func (r *Runner) backfill(ctx context.Context, src Source, sub Subscription, w *
 			}
 		}
 		was := sub
-		err = r.enter(ctx, d, Entries{Type: sub.Type, Bookmark: page.Bookmark, Backfill: &was, Done: page.Drained, Versioned: src.Versioned()})
+		_, err = r.enter(ctx, d, Entries{Type: sub.Type, Bookmark: page.Bookmark, Backfill: &was, Done: page.Drained, Versioned: src.Versioned()})
 		switch {
 		case errors.Is(err, ErrLeaseLost):
 		case errors.Is(err, ErrBookmarkMoved):

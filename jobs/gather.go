@@ -67,7 +67,7 @@ func (r *Runner) page(ctx context.Context, src Source, limit *int) (more bool, e
 		return false, err
 	}
 	*limit = fitLimit(len(page.Records), len(draft.entries))
-	err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark, Versioned: src.Versioned()})
+	_, err = r.enter(ctx, draft, Entries{Type: st.Type, Version: st.Version, Bookmark: page.Bookmark, Versioned: src.Versioned()})
 	if errors.Is(err, ErrBookmarkMoved) || errors.Is(err, ErrLeaseLost) {
 		return true, nil
 	}
@@ -262,9 +262,9 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// enter leases what there is room for, enters the draft, and hands what is new and leased to the workers. Where it
-// returns ErrBookmarkMoved or ErrLeaseLost nothing was done, and the page can be read anew: there is another lease.
-func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
+// enter leases what there is room for, enters the draft, and hands what is new and leased to the workers; it says of
+// each of the draft's entries whether it is new. Where it returns ErrBookmarkMoved or ErrLeaseLost nothing was done, and the page can be read anew: there is another lease.
+func (r *Runner) enter(ctx context.Context, d *draft, e Entries) (isNew []bool, err error) {
 	e.Lease = r.holder.current()
 	e.Deliveries = d.entries
 	places := r.pool.reserve(ctx, d.wanted, patience)
@@ -285,20 +285,19 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 			waiting = true
 		}
 	}
-	var isNew []bool
-	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
+	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		isNew, err = r.o.Ledger.Enter(ctx, e)
 		return err
 	})
 	if err != nil {
 		r.pool.unreserve(places)
 		if errors.Is(err, ErrLeaseLost) {
-			return cmp.Or(r.holder.replaced(ctx, e.Lease), err)
+			return nil, cmp.Or(r.holder.replaced(ctx, e.Lease), err)
 		}
 		if errors.Is(err, ErrBookmarkMoved) {
-			return err
+			return nil, err
 		}
-		return fmt.Errorf("enter a page of stream %s: %w", e.Type, err)
+		return nil, fmt.Errorf("enter a page of stream %s: %w", e.Type, err)
 	}
 	var ready []job
 	rejected := map[string]int{}
@@ -323,5 +322,5 @@ func (r *Runner) enter(ctx context.Context, d *draft, e Entries) error {
 		nudge(r.wake)
 	}
 	nudge(r.moved)
-	return nil
+	return isNew, nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
@@ -27,6 +28,8 @@ type flawed struct {
 	claim    func() bool // false: it finds nothing
 	gathers  func()      // before Gathering returns
 	away     func() bool // true: leases, and what is sending, cannot be changed
+	states   func()      // before States does
+	lost     map[string]bool
 }
 
 func (f *flawed) KeepLease(ctx context.Context, lease string, ttl time.Duration) error {
@@ -41,6 +44,20 @@ func (f *flawed) Reclaim(ctx context.Context) (int, error) {
 		return 0, errAway
 	}
 	return f.Ledger.Reclaim(ctx)
+}
+
+func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {
+	if f.states != nil {
+		f.states()
+	}
+	states, err := f.Ledger.States(ctx, ids)
+	for i := range states {
+		if f.lost[ids[i].String()] {
+			states[i] = ""
+			delete(f.lost, ids[i].String())
+		}
+	}
+	return states, err
 }
 
 func (f *flawed) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, error) {

@@ -36,6 +36,9 @@ type Options struct {
 	// of its own, whether it is there, and what it is at work at for this process; "" is nothing. nil: it is there, and at
 	// work at nothing.
 	Ask func(ctx context.Context, database string) (work string, err error)
+
+	ReconcileAt   *Schedule // when Serve reconciles; nil: never
+	ReconcileDays int       // how far back it then looks
 }
 
 // A Runner gathers, pushes, settles and retries. One runner serves, or does one run; several, in one process or many,
@@ -112,6 +115,7 @@ func (r *Runner) Serve(ctx context.Context, ready func()) error {
 		g.Go(func() error { return r.dispatchAll(ctx) })
 		g.Go(func() error { return r.keepHouse(ctx) })
 		g.Go(func() error { return r.takeBegun(ctx) })
+		g.Go(func() error { return r.keepReconciled(ctx) })
 		for _, s := range r.o.Sources {
 			g.Go(func() error { return r.follow(ctx, s) })
 		}
