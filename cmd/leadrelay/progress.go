@@ -28,19 +28,44 @@ func (l *stderrLog) Write(p []byte) (int, error) {
 	return l.to.Write(p)
 }
 
+// begin puts up a bar; done takes it down.
+func (l *stderrLog) begin(what string) (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bar = progressbar.NewOptions(-1,
+		progressbar.OptionSetWriter(l.to), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(false), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else a goroutine of the bar's own draws it, past all locks
+		progressbar.OptionEnableColorCodes(coloured(l.to)), progressbar.OptionSetDescription(what))
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_ = l.bar.Finish()
+		l.bar = nil
+	}
+}
+
+// countProgress shows how many rows something has come by, where standard error is a terminal.
+func (a *app) countProgress(what string) (show func(rows int), done func()) {
+	if !terminal(a.stderr) || a.json {
+		return nil, func() {}
+	}
+	l := a.logTo
+	done = l.begin(what)
+	return func(rows int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_ = l.bar.Set(rows)
+	}, done
+}
+
 // runProgress shows a run as it goes on, where standard error is a terminal.
 func (a *app) runProgress() (show func(jobs.Run), done func()) {
 	if !terminal(a.stderr) || a.json {
 		return nil, func() {}
 	}
 	l := a.logTo
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bar = progressbar.NewOptions(-1,
-		progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetWidth(30), progressbar.OptionShowCount(),
-		progressbar.OptionSetPredictTime(false), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetSpinnerChangeInterval(0), // else a goroutine of the bar's own draws it, past all locks
-		progressbar.OptionEnableColorCodes(coloured(a.stderr)), progressbar.OptionSetDescription("gathering"))
+	done = l.begin("gathering")
 	show = func(r jobs.Run) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -54,10 +79,5 @@ func (a *app) runProgress() (show func(jobs.Run), done func()) {
 			_ = l.bar.Set(min(finished, total-1)) // the last step would clear the bar while retries are awaited
 		}
 	}
-	return show, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		_ = l.bar.Finish()
-		l.bar = nil
-	}
+	return show, done
 }

@@ -19,7 +19,7 @@ const (
 	exitDone    = 0
 	exitFailed  = 1 // database, network; a signature that does not verify
 	exitUsage   = 2 // usage or configuration
-	exitPending = 3 // ended, and something of it is not delivered, or a test failed
+	exitPending = 3 // ended, and something of it is not delivered, a test failed, or rows were missing
 )
 
 // An exitError ends the program with a code. Without an error nothing more is printed.
@@ -80,7 +80,7 @@ leadrelay demo shows it all in five seconds. Then write a config.yaml, the small
 and type leadrelay check, run-now --dry-run, run-now, serve.
 
 Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signature that does not verify);
-2 usage or configuration; 3 ended, and something of it is not delivered, or a test failed.`,
+2 usage or configuration; 3 ended, and something of it is not delivered, a test failed, or rows were missing.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.openLog() },
@@ -102,7 +102,7 @@ Exit codes: 0 done, nothing owed; 1 something failed (database, network; a signa
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: exitUsage, err: err} })
 	root.AddCommand(
 		newServeCommand(a), newRunNowCommand(a), newStatusCommand(a), newCheckCommand(a), newSQLCommand(a),
-		newStreamCommand(a), newWebhookCommand(a), newTokenCommand(a), newDeliveryCommand(a), newBackfillCommand(a),
+		newStreamCommand(a), newWebhookCommand(a), newTokenCommand(a), newDeliveryCommand(a), newBackfillCommand(a), newReconcileCommand(a),
 		newDemoCommand(a), newReceiveCommand(a), newSignCommand(a), newVerifyCommand(a), newVersionCommand(a),
 	)
 	root.InitDefaultCompletionCmd()

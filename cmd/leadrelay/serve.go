@@ -30,7 +30,9 @@ func newServeCommand(a *app) *cobra.Command {
 		Short: "Run the daemon: gather on schedule and at once, push, retry",
 		Long: `Run the daemon. SIGTERM or SIGINT: take no more, let requests under way end, record them, exit 0;
 exit 1 where the ledger is away and they could not be recorded: these records are sent again.
-SIGHUP: read the configuration again; a bad one is refused and the old one goes on.`,
+SIGHUP: read the configuration again; a bad one is refused and the old one goes on.
+
+Every night it holds the source against the ledger, as leadrelay reconcile does (reconcile in the configuration).`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
 	}
 }
@@ -136,9 +138,12 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 		}
 		rows.ended(err) // what the ledger has is served all the same
 	}
+	runner, err := p.server(a)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	// The runner ends when it is told to, not with ctx: serve tells it.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	runner := p.runner(a, 0)
 	s := &serving{
 		parts: p, access: access, runner: runner, rows: &watch{source: rows, runner: runner}, stop: stop, ended: make(chan error, 1),
 	}

@@ -162,13 +162,30 @@ func (p *parts) Close() error {
 
 // runner makes the runner of these parts.
 func (p *parts) runner(a *app, patience time.Duration) *jobs.Runner {
-	return jobs.NewRunner(jobs.Options{
+	return jobs.NewRunner(p.options(a, patience))
+}
+
+// server makes the runner of a daemon.
+func (p *parts) server(a *app) (*jobs.Runner, error) {
+	o := p.options(a, 0)
+	if text := p.config.Reconcile.Schedule; text != "" {
+		at, err := jobs.ParseSchedule(text, p.config.Timezone)
+		if err != nil {
+			return nil, usageErrorf("%s: reconcile.schedule: %w", p.config.Path, err)
+		}
+		o.ReconcileAt, o.ReconcileDays = at, p.config.Reconcile.Days
+	}
+	return jobs.NewRunner(o), nil
+}
+
+func (p *parts) options(a *app, patience time.Duration) jobs.Options {
+	return jobs.Options{
 		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: lost,
 		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
 		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
 		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
 		Ask: p.working,
-	})
+	}
 }
 
 // working asks a database, as jobs.Options.Ask.

@@ -59,12 +59,19 @@ type Settings struct {
 	SecretsKeyFile string
 	GiveUpAfter    time.Duration
 	Retention      time.Duration
+	Reconcile      Reconcile
 }
 
 // A WebhookSource is a query of the source database whose rows are webhooks, each column a key of one.
 type WebhookSource struct {
 	Query string
 	Every time.Duration // how often it is asked
+}
+
+// Reconcile is when the daemon holds the source against the ledger.
+type Reconcile struct {
+	Schedule string // in Timezone; "": never
+	Days     int    // how far back it looks
 }
 
 // Push is how much one daemon does at once.

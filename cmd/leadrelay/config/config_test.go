@@ -91,7 +91,7 @@ func TestSmallest(t *testing.T) {
 		}},
 		Push:        Push{Workers: 256, PerWebhook: 8},
 		HTTP:        HTTP{Timeout: 10 * time.Second},
-		GiveUpAfter: 7 * 24 * time.Hour, Retention: 90 * 24 * time.Hour,
+		GiveUpAfter: 7 * 24 * time.Hour, Retention: 90 * 24 * time.Hour, Reconcile: Reconcile{Schedule: "@daily", Days: 7},
 	}}
 	if diff := cmp.Diff(want, got, plain); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -157,6 +157,7 @@ http:
 admin: {listen: "[::1]:8787"}
 give_up_after: 3h
 retention: 1d
+reconcile: {schedule: "", days: 30}
 ...
 `
 	text1 := strings.Replace(text, "{const: 0x}", "{const: -7}", 1)
@@ -193,7 +194,7 @@ retention: 1d
 			Proxy: "socks5://user:pw@proxy:1080",
 		},
 		Admin:       Admin{Listen: "[::1]:8787"},
-		GiveUpAfter: 3 * time.Hour, Retention: 24 * time.Hour,
+		GiveUpAfter: 3 * time.Hour, Retention: 24 * time.Hour, Reconcile: Reconcile{Days: 30},
 	}}
 	if diff := cmp.Diff(want, got, plain); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)

@@ -9,7 +9,7 @@ import (
 var schema = map[string][]string{
 	"": {
 		"source", "ledger", "schedule", "timezone", "immediate", "streams", "webhooks", "webhook_source", "push", "http", "admin",
-		"secrets_key_file", "give_up_after", "retention", "dialects",
+		"secrets_key_file", "give_up_after", "retention", "reconcile", "dialects",
 	},
 	"streams[]": {
 		"type", "table", "query", "id", "chatbot", "created", "updated", "deleted", "created_zone", "fields", "where", "settle", "cursor",
@@ -31,6 +31,7 @@ var schema = map[string][]string{
 	"dialects.*.signature":     {"form", "header", "prefix"},
 	"dialects.*.key":           {"use", "form", "prefix"},
 	"webhook_source":           {"query", "every"},
+	"reconcile":                {"schedule", "days"},
 	"push":                     {"workers", "per_webhook"},
 	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
 	"admin":                    {"listen", "token_file"},

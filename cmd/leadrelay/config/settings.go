@@ -44,6 +44,7 @@ func (d *decoder) settings(root *node) Settings {
 	d.databases(&s, f)
 	s.Timezone = f.at("timezone").timezone(defaultTimezone)
 	s.Schedule = f.at("schedule").schedule(defaultSchedule, s.Timezone)
+	s.Reconcile = d.reconcile(f.at("reconcile"), s.Timezone)
 
 	s.Rows = d.webhookSource(f.at("webhook_source"))
 	streams := d.streams(&s, f.at("streams"))
@@ -159,6 +160,21 @@ func goodPort(u *url.URL) bool {
 	}
 	n, err := strconv.Atoi(u.Port())
 	return err == nil && n > 0 && n <= math.MaxUint16
+}
+
+func (d *decoder) reconcile(v value, timezone string) Reconcile {
+	r := Reconcile{Schedule: defaultSchedule, Days: 7}
+	if !v.given() {
+		return r
+	}
+	f, _ := v.fields("reconcile")
+	if at := f.at("schedule"); at.given() && at.n.kind == scalar && at.n.text == "" {
+		r.Schedule = ""
+	} else {
+		r.Schedule = at.schedule(r.Schedule, timezone)
+	}
+	r.Days = f.at("days").int(r.Days, 1, 3650)
+	return r
 }
 
 func (d *decoder) push(v value) Push {
