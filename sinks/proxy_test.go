@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -322,3 +323,36 @@ func TestBadProxies(t *testing.T) {
 		}
 	}
 }
+
+// FuzzProxyAnswer: whatever a proxy says, it has connected only where it said so.
+func FuzzProxyAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n"), false)
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello"), false)
+	f.Add([]byte("HTTP/1.1 407 X\r\n\r\n"), false)
+	f.Add([]byte("\x05\x00\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50"), true)
+	f.Add([]byte("\x05\x02\x01\x00\x05\x00\x00\x03\x05proxy\x00\x00"), true)
+	f.Fuzz(func(t *testing.T, said []byte, socks bool) {
+		u := &url.URL{Scheme: "socks5", Host: "proxy", User: url.UserPassword("u", "p")}
+		proxy := &tunnel{proxy: u}
+		c := &scripted{in: bytes.NewReader(said)}
+		to := netip.MustParseAddrPort("[2001:db8::1]:443")
+		if socks {
+			if err := proxy.askSOCKS(c, to); err == nil && (said[0] != 5 || c.in.Len() == len(said)) {
+				t.Errorf("connected, by %q", said)
+			}
+			return
+		}
+		if err := proxy.askHTTP(c, to); err == nil && !bytes.HasPrefix(said, []byte("HTTP/")) {
+			t.Errorf("connected, by %q", said)
+		}
+	})
+}
+
+// scripted is a connection whose other side says something, whatever it hears.
+type scripted struct {
+	net.Conn
+	in *bytes.Reader
+}
+
+func (s *scripted) Read(b []byte) (int, error)  { return s.in.Read(b) }
+func (s *scripted) Write(b []byte) (int, error) { return len(b), nil }

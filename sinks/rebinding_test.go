@@ -1,6 +1,8 @@
 package sinks
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -70,5 +72,31 @@ func TestNames(t *testing.T) {
 				t.Fatalf("%d connections came to the private address", n)
 			}
 		})
+	}
+}
+
+// TestNameServerHangs: the name's servers have no more time than the rest of the attempt. (The resolver's own questions go
+// on for some seconds: others may want to know too.)
+func TestNameServerHangs(t *testing.T) {
+	t.Parallel()
+	asking, answer := context.WithCancel(context.Background())
+	defer answer()
+	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		if asking.Err() != nil {
+			return nil, asking.Err()
+		}
+		ours, theirs := net.Pipe()
+		context.AfterFunc(asking, func() { _ = theirs.Close() })
+		return ours, nil
+	}}
+	for _, proxy := range []string{"", "http://" + nobody(t)} {
+		began := time.Now()
+		h := newSink(t, Options{Timeout: impatient, Proxy: proxy, resolver: resolver})
+		if err := push(t, h, webhook("https://crm.example.com/")); reason(err) != ReasonTimeout && reason(err) != ReasonDNS {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took > impatient+3*time.Second {
+			t.Errorf("it took %v", took)
+		}
 	}
 }
