@@ -12,7 +12,7 @@ import (
 // ones in the table. The good ones' arrive meanwhile, at the first attempt and as quickly as without the bad ones.
 func TestBadCRMs(t *testing.T) {
 	t.Parallel()
-	bad := []string{"hang", "hang-body", "slow", "reset", "flood", "gzip-bomb", "not-http"}
+	bad := []string{"hang", "hang-headers", "hang-body", "slow", "reset", "flood", "flood-headers", "gzip-bomb", "not-http"}
 	presets := newPresetCRM()
 	url := startServer(t, presets, presets.close)
 	crm, good := startCRM(t, nil)

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -115,6 +116,52 @@ func hangBody(w http.ResponseWriter, r *http.Request, req *Request) {
 	_, _ = w.Write(answer[:len(answer)/2])
 	_ = http.NewResponseController(w).Flush()
 	wait(r, req, -1)
+}
+
+// hangHeaders sends some headers, and no more.
+func hangHeaders(w http.ResponseWriter, _ *http.Request, req *Request) {
+	onWire(w, req, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: appl")
+		_, _ = io.Copy(io.Discard, conn) // until the client has had enough
+	})
+}
+
+// floodHeaders sends headers without an end.
+func floodHeaders(w http.ResponseWriter, _ *http.Request, req *Request) {
+	onWire(w, req, func(conn net.Conn) {
+		_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+		for headers := bytes.Repeat([]byte("X-Flood: header\r\n"), 100); err == nil; {
+			_, err = conn.Write(headers)
+		}
+	})
+}
+
+// silentClose acknowledges, and closes the connection that it has not said it would close.
+func silentClose(w http.ResponseWriter, _ *http.Request, req *Request) {
+	req.Acked = true
+	onWire(w, req, func(conn net.Conn) {
+		answer := req.acknowledgement()
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+	})
+}
+
+// onWire lets f have the connection, which is closed when it is done or the Receiver is closed.
+func onWire(w http.ResponseWriter, req *Request, f func(conn net.Conn)) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	defer conn.Close()
+	go func() {
+		select {
+		case <-req.closed:
+			_ = conn.Close()
+		case <-done:
+		}
+	}()
+	f(conn)
 }
 
 // slow acknowledges at one byte a second.

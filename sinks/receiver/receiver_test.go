@@ -83,7 +83,8 @@ func push(t *testing.T, h *sinks.HTTP, w *jobs.Webhook, chatbot string, id uuid.
 // TestPresets pushes to every behaviour that has a name, and checks that each is the fault that it is named for.
 func TestPresets(t *testing.T) {
 	want := map[string]string{
-		"success": "", "test-answer": "", "gzip": "", "http-201": "", "wait-10ms": "",
+		"hang-headers": sinks.ReasonTimeout, "flood-headers": sinks.ReasonHTTP,
+		"success": "", "test-answer": "", "silent-close": "", "gzip": "", "http-201": "", "wait-10ms": "",
 		"wrong-case": sinks.ReasonAckMismatch, "wrong-word": sinks.ReasonAckMismatch, "wrong-name": sinks.ReasonNoStatus,
 		"wrong-type": sinks.ReasonStatusType, "no-status": sinks.ReasonNoStatus, "doubled-key": sinks.ReasonDoubledKey,
 		"array": sinks.ReasonNotObject, "text": sinks.ReasonNotJSON, "html": sinks.ReasonNotJSON, "empty": sinks.ReasonEmpty,
