@@ -167,10 +167,16 @@ func readTx(ctx context.Context, db *sqlx.DB, isolation sql.IsolationLevel, fn f
 		return err
 	}
 	jobs.Heartbeat(ctx)
-	if err := fn(lively{tx}); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
+	err = fn(lively{tx})
+	if err != nil {
+		err = errors.Join(err, ignoreDone(tx.Rollback()))
+	} else {
+		err = tx.Commit()
 	}
-	return tx.Commit()
+	if ctx.Err() != nil && calledOff(err) {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return err
 }
 
 // A lively querier says of each answer that the database is slow, and does not hang.

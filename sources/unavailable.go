@@ -98,3 +98,14 @@ func masked(err error) error {
 	}
 	return err
 }
+
+// calledOff reports whether err is how a database says that the caller's context has ended.
+func calledOff(err error) bool {
+	if e, ok := errors.AsType[*sqlitedriver.Error](err); ok {
+		return e.Code()&0xff == sqlite3.SQLITE_INTERRUPT
+	}
+	if e, ok := errors.AsType[*pq.Error](err); ok {
+		return e.Code == "57014"
+	}
+	return errors.Is(err, sql.ErrTxDone) // database/sql has rolled it back
+}

@@ -46,7 +46,21 @@ func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Con
 	if last != nil && !errors.Is(err, last) { // ctx ended while waiting to try again
 		err = fmt.Errorf("%w; before: %w", err, last)
 	}
+	if ctx.Err() != nil && calledOff(err) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// calledOff reports whether err is how a database says that the caller's context has ended.
+func calledOff(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == sqlite3.SQLITE_INTERRUPT
+	}
+	if e, ok := errors.AsType[*pq.Error](err); ok {
+		return e.Code == "57014"
+	}
+	return errors.Is(err, sql.ErrTxDone) // database/sql has rolled it back
 }
 
 func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) error) error {
