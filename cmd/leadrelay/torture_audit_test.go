@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,27 +186,26 @@ func (o *ordeal) life(name string) *life {
 // settling, and a commit of what was settled before, on a machine that has much else to do.
 const settles = 5 * time.Second
 
-// struck is the blow at which a request was in flight: made before it, and answered shortly before it or after it. What a
-// killed process made may reach the CRM when it is dead.
-func (l *life) struck(r *request) (blow time.Time, ok bool) {
-	for i, b := range l.blows {
-		last := l.killed && i == len(l.blows)-1
-		if (last || r.at.Before(b)) && b.Sub(r.answered) <= settles {
-			return b, true
+// struck is the blow at which a request was in flight: it reached the CRM before the process went on, if it did, and was
+// answered shortly before the blow or after it.
+func (l *life) struck(r *request) (at time.Time, ok bool) {
+	for _, b := range l.blows {
+		if (b.over.IsZero() || r.at.Before(b.over)) && b.at.Sub(r.answered) <= settles {
+			return b.at, true
 		}
 	}
-	return blow, false
+	return at, false
 }
 
 // auditDuplicates demands of every record that came again after it was acknowledged that it was in flight in a process
 // that was killed or paused, and counts them by blow.
 func (o *ordeal) auditDuplicates(came map[string][]request) {
 	o.t.Helper()
-	type blow struct {
+	type strike struct {
 		process string
 		at      time.Time
 	}
-	of := map[blow]map[string]bool{} // ids: one that came again may be refused then and come once more
+	of := map[strike]map[string]bool{} // ids: one that came again may be refused then and come once more
 	bounds := map[string]int{}
 	for id, requests := range came {
 		var before *request // the last that was acknowledged
@@ -223,7 +223,7 @@ func (o *ordeal) auditDuplicates(came map[string][]request) {
 				}
 				bounds[l.name] = (l.reloads + 1) * (tortureWorkers + settleBuffer) // each reload begins another runner
 				if at, ok := l.struck(before); ok {
-					b := blow{l.name, at}
+					b := strike{l.name, at}
 					if of[b] == nil {
 						of[b] = map[string]bool{}
 					}
@@ -250,12 +250,10 @@ func (o *ordeal) auditDuplicates(came map[string][]request) {
 
 // resumed reports whether a paused process sent this just after it went on: it was about to when it was paused.
 func (l *life) resumed(r *request) bool {
-	for _, at := range l.resumes {
-		if d := r.at.Sub(at); d >= 0 && d < settles {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.blows, func(b blow) bool {
+		after := r.at.Sub(b.over)
+		return !b.over.IsZero() && after >= 0 && after < settles
+	})
 }
 
 // auditLives demands that no process ended badly by itself, and that none logged what nobody should see.

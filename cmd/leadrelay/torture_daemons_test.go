@@ -39,7 +39,7 @@ func severalDaemons(o *ordeal) {
 	}
 	killed, paused, other := serve(0), serve(1), serve(2)
 	began := time.Now()
-	writing := startWriting(o.t, app, o.rand, 4, 150*time.Millisecond)
+	writing := startWriting(o.t, app, o.rand, pick(2, 4), 150*time.Millisecond)
 	time.Sleep(3 * time.Second)
 	byHand := o.launch(crm, "run-now", "--no-wait")
 	killed.sees(crm.next(1+o.rand.IntN(100), o.rand.IntN(2) == 0))
@@ -176,14 +176,14 @@ func (l *life) pause() (at time.Time) {
 	l.o.t.Helper()
 	at = time.Now()
 	l.signal(syscall.SIGSTOP)
-	l.blows = append(l.blows, time.Now())
+	l.blows = append(l.blows, blow{at: time.Now()})
 	l.o.did("pauses")
 	return at
 }
 
 // resume lets it go on.
 func (l *life) resume() {
-	l.resumes = append(l.resumes, time.Now())
+	l.blows[len(l.blows)-1].over = time.Now()
 	l.signal(syscall.SIGCONT)
 }
 

@@ -20,13 +20,15 @@ type life struct {
 	log            string // a file
 	started, ended time.Time
 	killed         bool
-	told           bool          // to stop
-	blows          []time.Time   // when it was killed or paused
+	told           bool // to stop
+	blows          []blow
 	gone           chan struct{} // closed when it has ended
 	skew           time.Duration // of its clock
-	resumes        []time.Time   // when it went on after a pause
 	reloads        int
 }
+
+// A blow is when a process was killed, or paused; it goes on when that is over, or never.
+type blow struct{ at, over time.Time }
 
 // launch starts the program; what it logs goes to a file of its own. Its requests go through w.
 func (o *ordeal) launch(w *witness, args ...string) *life {
@@ -81,7 +83,7 @@ func (l *life) kill() {
 	_ = l.cmd.Process.Kill() // where it has not ended by itself
 	<-l.gone
 	if l.killed = l.code() < 0; l.killed {
-		l.blows = append(l.blows, l.ended)
+		l.blows = append(l.blows, blow{at: l.ended})
 		l.o.did("kills")
 	}
 }
