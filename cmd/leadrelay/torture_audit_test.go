@@ -54,21 +54,24 @@ func (o *ordeal) finish(crm *witness) {
 	o.t.Helper()
 	last := o.launch(crm, "serve")
 	last.says("msg=serving")
-	began, quiet, before := time.Now(), 0, 0
-	for quiet < 3 {
-		time.Sleep(500 * time.Millisecond)
+	began := time.Now()
+	for {
+		_, before := crm.count()
+		time.Sleep(1500 * time.Millisecond)
+		if _, now := crm.count(); now != before {
+			continue
+		}
 		var s statusReport
 		o.document(&s, 0, "status")
 		open := 0
 		for _, w := range s.Webhooks {
 			open += w.Pending + w.Sending
 		}
-		_, requests := crm.count()
 		runs := o.openRuns(last, began)
-		if quiet++; open > 0 || requests != before || len(runs) > 0 {
-			quiet, before = 0, requests
+		if open+len(runs) == 0 {
+			break
 		}
-		if o.ctx.Err() != nil || time.Since(began) > patienceAtTheEnd {
+		if time.Since(began) > patienceAtTheEnd {
 			text, _ := json.MarshalIndent(map[string]any{"status": s, "open runs": runs, "pending": o.deliveries("--state", "pending"), "sending": o.deliveries("--state", "sending")}, "", "  ")
 			o.t.Fatalf("%v after the last kill something is still owed or under way:\n%s", time.Since(began).Round(time.Second), text)
 		}
