@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -77,6 +78,7 @@ type API struct {
 	gate gate
 	mux  *http.ServeMux
 	huma huma.API
+	said atomic.Int64 // when it was last logged that requests cannot be answered, in nanoseconds
 }
 
 // NewAPI makes an API.

@@ -177,6 +177,17 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestAwayIsSaidOnce: however many ask while a database is away, the log has a line of it.
+func TestAwayIsSaidOnce(t *testing.T) {
+	a, log := stubbed(t, errAway)
+	for range 100 {
+		ask(a, "GET", "/api/v1/webhooks", "")
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // TestUse: a request is answered by the API that it met, and whoever closes what that works with waits for it.
 func TestUse(t *testing.T) {
 	l, err := Listen("", slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -84,13 +85,25 @@ func (a *API) failed(ctx context.Context, err error) error {
 	case errors.Is(err, jobs.ErrNotFound):
 		return huma.Error404NotFound(err.Error())
 	case a.Unavailable(err), errors.Is(err, context.DeadlineExceeded):
-		a.Log.Warn("a request could not be answered", "error", err)
+		a.unanswered(err)
 		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("a database does not answer; try again later"), http.Header{"Retry-After": {"5"}})
 	case ctx.Err() != nil:
 		return huma.NewError(499, "the client went away")
 	}
 	a.Log.Error("a request failed", "error", err)
 	return huma.Error500InternalServerError("it could not be done; the daemon's log says why")
+}
+
+// unanswered logs why requests cannot be answered, once a minute: whoever asks all the time would fill the log while a
+// database is away.
+func (a *API) unanswered(err error) {
+	now := time.Now().UnixNano()
+	last := a.said.Load()
+	if now-last < time.Minute.Nanoseconds() || !a.said.CompareAndSwap(last, now) {
+		a.Log.Debug("a request could not be answered", "error", err)
+		return
+	}
+	a.Log.Warn("requests cannot be answered", "error", err)
 }
 
 // unfit is the problem of a request that is understood and wrong.
