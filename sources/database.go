@@ -157,7 +157,10 @@ func (d *Database) Working(ctx context.Context) (string, error) {
 // Close ends the connections, and the waiting of all streams.
 func (d *Database) Close() error {
 	d.wake.close()
-	return d.eng.close()
+	if err := d.eng.close(); !IsUnavailable(err) { // else of a connection that the server has closed already
+		return err
+	}
+	return nil
 }
 
 // readTx is engine.read over a pool.
@@ -169,7 +172,7 @@ func readTx(ctx context.Context, db *sqlx.DB, isolation sql.IsolationLevel, fn f
 	jobs.Heartbeat(ctx)
 	err = fn(lively{tx})
 	if err != nil {
-		err = errors.Join(err, ignoreDone(tx.Rollback()))
+		_ = tx.Rollback() // where this fails too, the connection is gone, and err says why
 	} else {
 		err = tx.Commit()
 	}
@@ -190,11 +193,4 @@ func (q lively) QueryContext(ctx context.Context, query string, args ...any) (*s
 func (q lively) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	defer jobs.Heartbeat(ctx)
 	return q.Tx.QueryRowContext(ctx, query, args...)
-}
-
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }

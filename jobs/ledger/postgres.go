@@ -133,7 +133,10 @@ func (l *Ledger) makeTables(ctx context.Context, path string, create bool) error
 	unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_, e := conn.ExecContext(unlock, "select pg_advisory_unlock($1)", int64(migrationLock))
-	return errors.Join(err, e)
+	if err == nil {
+		err = e // else it says no more than why it is there
+	}
+	return err
 }
 
 // followClock makes the server's clock the ledger's. Between measurements this machine's monotonic clock carries it
