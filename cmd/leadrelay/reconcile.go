@@ -108,7 +108,11 @@ func (a *app) reconcile(ctx context.Context, since time.Time) (err error) {
 	if a.json {
 		err = errors.Join(err, a.printJSON(reportReconciled(&done)))
 	} else {
-		err = errors.Join(err, a.printReconciled(&done, p.streams))
+		var types []string
+		for _, src := range p.streams {
+			types = append(types, src.Type())
+		}
+		err = errors.Join(err, a.printReconciled(&done, types))
 	}
 	if err == nil && done.Total.Missing > 0 {
 		return &exitError{code: exitPending}
@@ -148,11 +152,11 @@ const shownAtMost = 50
 
 // printReconciled prints the sums of each type, and of chatbots and days only those in which something was missing: there
 // may be ten thousand of them.
-func (a *app) printReconciled(done *jobs.Reconciliation, streams []jobs.Source) error {
+func (a *app) printReconciled(done *jobs.Reconciliation, types []string) error {
 	out := a.stdout
 	sums := map[string]*jobs.Count{}
-	for _, src := range streams {
-		sums[src.Type()] = &jobs.Count{}
+	for _, typ := range types {
+		sums[typ] = &jobs.Count{}
 	}
 	for i := range done.Balances {
 		sums[done.Balances[i].Type].Add(done.Balances[i].Count)
@@ -160,9 +164,9 @@ func (a *app) printReconciled(done *jobs.Reconciliation, streams []jobs.Source) 
 	fmt.Fprintf(out, "rows since %s:\n", done.Since.Format("2006-01-02 15:04 MST"))
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TYPE\tOWED\tDELIVERED\tPENDING\tDEAD\tMISSING")
-	for _, src := range streams {
-		c := sums[src.Type()]
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\n", src.Type(), c.Source, c.Delivered, c.Pending, c.Dead, c.Missing)
+	for _, typ := range types {
+		c := sums[typ]
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\n", typ, c.Source, c.Delivered, c.Pending, c.Dead, c.Missing)
 	}
 	if err := t.Flush(); err != nil {
 		return err
