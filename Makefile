@@ -6,16 +6,22 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Go asks git for a version of its own, and builds nothing in a checkout that belongs to another user.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
-.PHONY: demo test torture build bench lint help needs
+.PHONY: demo test fuzz torture build bench lint help needs
 
 # How long each Go benchmark runs: make bench BENCHTIME=5s.
 BENCHTIME ?= 1s
+# How long make fuzz tries each of its targets: make fuzz FUZZTIME=10m.
+FUZZTIME ?= 10s
 
 demo: build ## see leads and appointments pushed, refused, retried and acknowledged, on this machine alone
 	@bin/leadrelay demo
 
-test: needs ## run all tests, on real databases and with the race detector
+test: needs ## run all tests, on real databases and with the race detector; fuzz for a second each
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	@.ci/fuzz 1s
+
+fuzz: ## give every parser of foreign bytes what it does not expect, for FUZZTIME each
+	@.ci/fuzz $(FUZZTIME)
 
 # In the package's folder, so that what is printed is seen while it runs. make torture TORTURE='-torture.seed 7'
 torture: needs ## kill the program hundreds of times and count what is lost; under 30 minutes, ends with a table

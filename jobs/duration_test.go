@@ -1,6 +1,8 @@
 package jobs_test
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,4 +26,35 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%q is %v, want none", text, got)
 		}
 	}
+}
+
+// FuzzDuration: what is taken is what time.ParseDuration makes of it, with days before it, and is read again as it is
+// written.
+func FuzzDuration(f *testing.F) {
+	for _, text := range []string{"90s", "7d", "1d12h", "1.5h", "-1s", "+1s", "1d-1h", "106751d", "106751d23h47m16.854775807s", "1dd", "0x1d", "١d", "1d1d", "µs", "1e3d", "0"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := jobs.ParseDuration(text)
+		if !ok {
+			if want, err := time.ParseDuration(text); err == nil && want >= 0 && text[0] != '+' && text[0] != '-' {
+				t.Fatalf("%q is %v, and is refused", text, want)
+			}
+			return
+		}
+		days, rest, cut := strings.Cut(text, "d")
+		if !cut {
+			days, rest = "0", text
+		} else if rest == "" {
+			rest = "0"
+		}
+		n, err := strconv.Atoi(days)
+		want, rerr := time.ParseDuration(rest)
+		if err != nil || rerr != nil || got != time.Duration(n)*24*time.Hour+want || got < 0 {
+			t.Fatalf("%q is %v, want %s days and %v", text, got, days, want)
+		}
+		if again, ok := jobs.ParseDuration(jobs.SpellDuration(got)); !ok || again != got {
+			t.Fatalf("%v is written %s", got, jobs.SpellDuration(got))
+		}
+	})
 }

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,26 @@ func TestParseRate(t *testing.T) {
 			t.Errorf("%q is taken for %v", text, rate)
 		}
 	}
+}
+
+// FuzzRate: a rate is written as it was given, and its requests are so far apart that no more than it allows begin in its
+// time.
+func FuzzRate(f *testing.F) {
+	for _, text := range []string{"5/s", "3/s", "100/m", "10000/d", "0/s", "+1/s", "1/s/s", "01/s", "", "1/", "/", "9999999999/s"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		rate, err := jobs.ParseRate(text)
+		if err != nil || text == "" {
+			return
+		}
+		if again, err := jobs.ParseRate(rate.String()); err != nil || again != rate || strings.TrimLeft(text, "0") != rate.String() {
+			t.Fatalf("%q is written %s", text, rate)
+		}
+		if apart := rate.Spacing(); apart <= 0 || time.Duration(rate.Requests)*apart < rate.Per || apart%time.Microsecond != 0 {
+			t.Fatalf("%s: %v apart", rate, apart)
+		}
+	})
 }
 
 // TestRate: two daemons and a run by hand keep together to a webhook's rate, whatever is retried, and use it up; other

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/robfig/cron/v3"
 	"pgregory.net/rapid"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -136,15 +137,20 @@ func TestScheduleKeySaysAll(t *testing.T) {
 	})
 }
 
+// FuzzParseSchedule: what is taken fires after any time, at times that its fields allow, and as robfig/cron does where no
+// clock changes; what is not is said in one line.
 func FuzzParseSchedule(f *testing.F) {
 	for _, spec := range []string{
 		"0 6 * * *", "@daily", "@every 1h", "TZ=UTC", "CRON_TZ=UTC * * * * *", "*/15 8-18 ? JAN-mar mon,5", "0 0 29 2 *",
 		"@every 2540400h", "@every -1s", "1-2-3 * * * *", "*/18446744073709551615 * * * *", ",,,, , , , ,", "@", "=",
+		"30 2 * * 0", "0 0 31 12 *", "59 23 28-31 * 6", "*/7 */5 */3 */2 *",
 	} {
-		f.Add(spec, "Europe/Prague")
+		f.Add(spec, "Europe/Prague", int64(1774746000))
 	}
-	f.Add("@daily", "Local")
-	f.Fuzz(func(t *testing.T, spec, zone string) {
+	f.Add("@daily", "Local", int64(0))
+	f.Add("0 0 * * *", "America/Sao_Paulo", int64(1541214000))
+	f.Add("0 12 30 12 *", "Pacific/Apia", int64(1325239200))
+	f.Fuzz(func(t *testing.T, spec, zone string, unix int64) {
 		s, err := jobs.ParseSchedule(spec, zone)
 		if err != nil {
 			if s != nil || strings.Contains(err.Error(), "\n") {
@@ -152,12 +158,34 @@ func FuzzParseSchedule(f *testing.F) {
 			}
 			return
 		}
-		at := time.Date(2026, 3, 29, 0, 59, 59, 999, time.UTC)
-		if next := s.Next(at); !next.After(at) {
-			t.Fatalf("Next(%v) = %v", at, next)
-		}
 		if s.Key() == "" || strings.ContainsAny(s.Key(), "\n\x00") {
 			t.Fatalf("key %q", s.Key())
+		}
+		at := time.Unix(unix%(200*365*86400), 999).UTC()
+		next := s.Next(at)
+		if !next.After(at) || next.Location() != time.UTC || !s.Next(next.Add(-time.Nanosecond)).Equal(next) {
+			t.Fatalf("%s: Next(%v) = %v", s.Key(), at, next)
+		}
+		if last, ok := s.Last(at, next); !ok || !last.Equal(next) {
+			t.Fatalf("%s: the last fire until %v is %v", s.Key(), next, last)
+		}
+		if _, ok := s.Last(at, next.Add(-time.Nanosecond)); ok {
+			t.Fatalf("%s: it fires before %v", s.Key(), next)
+		}
+		utc, err := jobs.ParseSchedule(spec, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(utc.Key(), "@every") {
+			return
+		}
+		theirs, err := cron.ParseStandard(strings.Join(strings.Fields(spec), " "))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// They look no farther than five years.
+		if want := theirs.Next(at); !want.IsZero() && !utc.Next(at).Equal(want) {
+			t.Fatalf("%s: after %v it fires at %v, and cron's at %v", utc.Key(), at, utc.Next(at), want)
 		}
 	})
 }

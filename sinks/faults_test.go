@@ -74,16 +74,3 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
-
-// FuzzRetryAfter: whatever an endpoint asks for is a time that may be waited for.
-func FuzzRetryAfter(f *testing.F) {
-	now := time.Unix(1700000000, 0)
-	for _, text := range []string{"120", "-1", "1e9", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "Fri Dec 31 23:59:59 9999", "Monday, 02-Jan-06 15:04:05 GMT", ""} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if d := retryAfter(&http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {text}}}, now); d < 0 {
-			t.Errorf("%q is %v", text, d)
-		}
-	})
-}

@@ -1,9 +1,9 @@
 package sinks
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,8 +14,8 @@ func retryAfter(res *http.Response, now time.Time) time.Duration {
 		return 0
 	}
 	text := res.Header.Get("Retry-After")
-	seconds, err := strconv.ParseUint(text, 10, 31)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // the most that there is, then
+	if text != "" && strings.Trim(text, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(text, 10, 31) // out of range: the most that there is
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {

@@ -3,6 +3,8 @@ package sources
 import (
 	"errors"
 	"math"
+	"math/big"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +147,35 @@ func TestErrorsHoldNoData(t *testing.T) {
 			t.Errorf("%s: error %v", dsn, err)
 		}
 	}
+}
+
+// FuzzDecimal: a number of the database's is that number, or stays the text that it came as.
+func FuzzDecimal(f *testing.F) {
+	for _, text := range []string{"12", "12.00", "-0.50", "0.1", "12345678901234567890.5", "9223372036854775808", "1e400", "NaN", "Infinity", ".5", "1.", "-", "", "007", "0x10", "1_0", "+1", "0.30000000000000004"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var got string
+		switch n := decimal(text).(type) {
+		case int64:
+			got = strconv.FormatInt(n, 10)
+		case float64:
+			got = strconv.FormatFloat(n, 'f', -1, 64)
+		case string:
+			if n != text {
+				t.Fatalf("%q becomes %q", text, n)
+			}
+			if want, err := strconv.ParseInt(text, 10, 64); err == nil {
+				t.Fatalf("%d stays a text", want)
+			}
+			return
+		}
+		was, ok := new(big.Rat).SetString(text)
+		is, _ := new(big.Rat).SetString(got)
+		if !ok || was.Cmp(is) != 0 {
+			t.Fatalf("%q becomes %s", text, got)
+		}
+	})
 }
 
 func TestDecimal(t *testing.T) {

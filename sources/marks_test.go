@@ -218,6 +218,44 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// FuzzQuoteName: whatever stands in a configuration for a table, what goes into a statement are names between quotes, with
+// dots between, and nothing else.
+func FuzzQuoteName(f *testing.F) {
+	for _, name := range []string{"leads", "public.Leads", `"My.Schema".x`, `"say ""hi"""`, `x"; drop table y`, `""`, `"`, ".", "a..b", `"a"b"c"`, "a\x00b"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		quoted := quoteName(name)
+		var parts []string
+		for rest, more := quoted, true; more; {
+			if !strings.HasPrefix(rest, `"`) {
+				t.Fatalf("%q becomes %s, which is no name", name, quoted)
+			}
+			var part strings.Builder
+			rest = rest[1:]
+			for {
+				end := strings.IndexByte(rest, '"')
+				if end < 0 {
+					t.Fatalf("%q becomes %s, which does not end", name, quoted)
+				}
+				part.WriteString(rest[:end])
+				if rest = rest[end+1:]; !strings.HasPrefix(rest, `"`) {
+					break
+				}
+				part.WriteByte('"')
+				rest = rest[1:]
+			}
+			parts = append(parts, part.String())
+			if rest, more = strings.CutPrefix(rest, "."); !more && rest != "" {
+				t.Fatalf("%q becomes %s, behind which more stands", name, quoted)
+			}
+		}
+		if want := splitName(name); !slices.Equal(parts, want) && !strings.Contains(name, "\x00") {
+			t.Fatalf("%q becomes %s, which names %q, want %q", name, quoted, parts, want)
+		}
+	})
+}
+
 func TestKeysetHash(t *testing.T) {
 	var k keyset
 	for i := range 200_000 {

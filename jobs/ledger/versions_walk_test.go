@@ -56,6 +56,8 @@ type versionWorld struct {
 	last      string   // version that was acknowledged last
 	givenUp   string   // version that is dead because it failed for too long
 	confirmed bool     // the CRM acknowledged that the row is there, and nothing else was sent since
+
+	wasConfirmed bool // before what is flying was sent
 }
 
 func (w *versionWorld) has(action string) bool { return w.wanted.Has(action) }
@@ -120,7 +122,7 @@ func (w *versionWorld) claim(t *rapid.T) {
 				t.Fatalf("%s is sent to a webhook that does not want it", d.Action)
 			}
 			w.flying = append(w.flying, d)
-			w.told, w.confirmed = append(w.told, d.Action+"?"), false
+			w.told, w.wasConfirmed, w.confirmed = append(w.told, d.Action+"?"), w.confirmed, false
 			continue
 		}
 		o := w.s.died(d, jobs.Superseded)
@@ -157,6 +159,7 @@ func (w *versionWorld) settle(t *rapid.T, answer string) {
 	case "put back": // it was not sent after all
 		o = jobs.Outcome{Lease: d.Lease, Delivery: d}
 		o.Delivery.State, o.Delivery.NextAt, o.Delivery.Lease = jobs.Pending, w.s.Now(), ""
+		w.told, w.confirmed = w.told[:len(w.told)-1], w.wasConfirmed
 	case "give up":
 		o = w.s.spent(d, 0)
 		o.Delivery.State, o.Delivery.Reason, o.Delivery.SettledAt = jobs.Dead, jobs.Expired, w.s.Now()
