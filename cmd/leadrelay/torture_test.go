@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -110,7 +111,7 @@ func newOrdeal(t *testing.T, s scenario, engine string, i int) *ordeal {
 	dir := t.TempDir()
 	if *tortureDir != "" {
 		dir = filepath.Join(*tortureDir, strings.ReplaceAll(fmt.Sprintf("%s-%s-%d", s.name, engine, i+1), " ", "-"))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil { // another torture's ledger may be there
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
