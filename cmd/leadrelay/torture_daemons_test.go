@@ -49,6 +49,7 @@ func severalDaemons(o *ordeal) {
 
 	// Its requests are refused from here on, so that what it has to say differs from what becomes of the records.
 	crm.set(paused.name+" fenced", mood{refuse: 100, within: 300 * time.Millisecond})
+	app.insertPersons("leads", "a", 200) // more than one of them has workers for
 	o.until(func() bool { return crm.underWay(paused.name, "fenced") >= 3 }, "requests of the one to be paused are under way")
 	at := paused.pause()
 	paused.o.until(func() bool {
