@@ -36,6 +36,9 @@ type Options struct {
 	// of its own, whether it is there, and what it is at work at for this process; "" is nothing. nil: it is there, and at
 	// work at nothing.
 	Ask func(ctx context.Context, database string) (work string, err error)
+	// Drop gives up the connections to a database that have waited for an answer since before then, and counts them. It
+	// is called where the database has answered Ask since, and is at work at nothing. nil: it can give up none.
+	Drop func(database string, then time.Time) int
 
 	ReconcileAt   *Schedule // when Serve reconciles; nil: never
 	ReconcileDays int       // how far back it then looks
@@ -93,7 +96,7 @@ func NewRunner(o Options) *Runner {
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
-	r.vigil = newVigil(o.Log, o.Ask)
+	r.vigil = newVigil(o.Log, o.Ask, o.Drop)
 	r.pool.workers = o.Workers
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)

@@ -16,10 +16,11 @@ const (
 
 // A vigil sees whether the loops of a runner move. Where one waits for a database's answer it asks that database: one
 // that is away, or at work, is waited for, and said so once; where it answers others and does nothing for us, the loop
-// waits for an answer that was lost, or for a fault of ours.
+// waits for an answer that was lost, and its connection is given up, or for a fault of ours.
 type vigil struct {
-	log *slog.Logger
-	ask func(ctx context.Context, database string) (work string, err error)
+	log  *slog.Logger
+	ask  func(ctx context.Context, database string) (work string, err error)
+	drop func(database string, then time.Time) int
 
 	mu        sync.Mutex
 	loops     map[*Loop]struct{}
@@ -33,8 +34,8 @@ type inquiry struct {
 	said    bool      // that it is slow to answer
 }
 
-func newVigil(log *slog.Logger, ask func(context.Context, string) (string, error)) *vigil {
-	return &vigil{log: log, ask: ask, loops: map[*Loop]struct{}{}, databases: map[string]*inquiry{}}
+func newVigil(log *slog.Logger, ask func(context.Context, string) (string, error), drop func(string, time.Time) int) *vigil {
+	return &vigil{log: log, ask: ask, drop: drop, loops: map[*Loop]struct{}{}, databases: map[string]*inquiry{}}
 }
 
 // begin takes a goroutine into the vigil, until its End.
@@ -98,7 +99,11 @@ func (v *vigil) inquire(ctx context.Context) {
 func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
+	began := time.Now()
 	work, err := v.ask(ctx, database)
+	if err == nil && work == "" && v.drop != nil {
+		v.giveUp(database, began)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	q.asked = time.Time{}
@@ -109,6 +114,18 @@ func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
 	case work != "":
 		v.excuse(database, q, work)
 	}
+}
+
+// giveUp gives up the connections whose answers were lost: a way to the database that was broken for a while, or began
+// anew, forgets those that were on it. began is when the database was asked something that it has answered. Who waits for
+// an answer on one of them that nobody watches, or not for long enough yet, is given as long.
+func (v *vigil) giveUp(database string, began time.Time) {
+	dropped := v.drop(database, began.Add(-askAfter))
+	if dropped == 0 {
+		return
+	}
+	v.log.Warn(database+" answers, but not what was asked before: connections to it were lost, and are made anew", "connections", dropped)
+	time.AfterFunc(askAfter, func() { v.drop(database, began) })
 }
 
 // excuse needs v.mu.

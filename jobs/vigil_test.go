@@ -182,6 +182,7 @@ type watched struct {
 	runner  *jobs.Runner
 	log     lockedBuffer
 	ask     func(ctx context.Context, database string) (string, error)
+	drop    func(database string, then time.Time) int
 	pushing context.Context // ends with the daemon
 }
 
@@ -220,6 +221,12 @@ func watch(t *testing.T, rows int, hooks ...jobs.Webhook) *watched {
 				return "", nil
 			}
 			return w.ask(ctx, database)
+		}
+		o.Drop = func(database string, then time.Time) int {
+			if w.drop == nil {
+				return 0
+			}
+			return w.drop(database, then)
 		}
 	})
 	return w
@@ -395,3 +402,57 @@ func TestMoves(t *testing.T) {
 }
 
 func atWork(context.Context, string) (string, error) { return "a query has been at work for 99 s", nil }
+
+// TestLostAnswers: where a database answers others, and is at work at nothing, the connection that waits is given up, and
+// the daemon goes on by itself long before it would be said to stand still. What began after the question was asked is
+// given as much time.
+func TestLostAnswers(t *testing.T) {
+	for _, c := range []struct{ method, database string }{{"Claim", jobs.TheLedger}, {"Settle", jobs.TheLedger}, {"After", jobs.TheSource}} {
+		t.Run(c.method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watch(t, 5, hook("acme", often, fromBeginning))
+				lost := make(chan struct{})
+				w.set(c.method, func(ctx context.Context) error {
+					select {
+					case <-lost: // and again with the next connection it is well
+						return nil
+					default:
+					}
+					select {
+					case <-lost:
+						return errAway
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				began, dropped := time.Now(), []string{}
+				var mu sync.Mutex
+				w.drop = func(database string, then time.Time) int {
+					mu.Lock()
+					defer mu.Unlock()
+					dropped = append(dropped, database+" "+time.Since(then).Round(time.Second).String())
+					if len(dropped) > 1 {
+						return 0
+					}
+					close(lost)
+					return 1
+				}
+				defer w.start()()
+				if after, why := w.stalls(5 * time.Minute); why != "" {
+					t.Errorf("it is said to stand still after %v: %s", after, why)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if diff := cmp.Diff([]string{c.database + " 10s", c.database + " 10s"}, dropped); diff != "" {
+					t.Errorf("given up (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(map[string]int{"delivered": 5}, w.states()); diff != "" {
+					t.Errorf("after %v (-want +got):\n%s", time.Since(began), diff)
+				}
+				if n := strings.Count(w.log.String(), "connections to it were lost"); n != 1 {
+					t.Errorf("it is said %d times:\n%s", n, w.log.String())
+				}
+			})
+		})
+	}
+}

@@ -33,6 +33,8 @@ type engine interface {
 	ping(ctx context.Context) error
 	// working is Database.Working.
 	working(ctx context.Context) (string, error)
+	// drop is Database.Drop.
+	drop(then time.Time) int
 	close() error
 	// listen calls w.bump whenever rows may have come, until the context ends.
 	listen(ctx context.Context, w *wake)
@@ -153,6 +155,10 @@ func (d *Database) Working(ctx context.Context) (string, error) {
 	}
 	return work, nil
 }
+
+// Drop gives up the connections that have waited for an answer since before then, and counts them. It is for when the
+// database has answered others since.
+func (d *Database) Drop(then time.Time) int { return d.eng.drop(then) }
 
 // Close ends the connections, and the waiting of all streams.
 func (d *Database) Close() error {

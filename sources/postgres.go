@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -17,10 +18,9 @@ import (
 )
 
 type postgres struct {
-	dsn       string
-	connector *pq.Connector
-	pool      *pgpool.Pool
-	db        *sqlx.DB // of the pool
+	dsn  string
+	pool *pgpool.Pool
+	db   *sqlx.DB // of the pool
 }
 
 func openPostgres(dsn string) (*postgres, error) {
@@ -45,7 +45,7 @@ func openPostgres(dsn string) (*postgres, error) {
 		return nil, fmt.Errorf("the source's URL: %w", err)
 	}
 	pool := pgpool.New(connector, 8, 4, nil)
-	return &postgres{dsn: u.String(), connector: connector, pool: pool, db: sqlx.NewDb(pool.DB, "postgres")}, nil
+	return &postgres{dsn: u.String(), pool: pool, db: sqlx.NewDb(pool.DB, "postgres")}, nil
 }
 
 // withoutUserinfo drops an error that quotes a part of the URL which may be the password.
@@ -89,7 +89,7 @@ where usename = session_user and datname = current_database() and application_na
 order by query_start limit 1`
 
 func (p *postgres) working(ctx context.Context) (work string, err error) {
-	db := sql.OpenDB(p.connector)
+	db := p.pool.Apart(ctx)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.QueryRowContext(ctx, pgWorkingSQL).Scan(&work)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -97,6 +97,8 @@ func (p *postgres) working(ctx context.Context) (work string, err error) {
 	}
 	return work, err
 }
+
+func (p *postgres) drop(then time.Time) int { return p.pool.Drop(then) }
 
 func (p *postgres) close() error { return p.db.Close() }
 

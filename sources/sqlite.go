@@ -125,6 +125,8 @@ func (s *sqlite) working(context.Context) (string, error) {
 	return "a query has not ended", nil
 }
 
+func (s *sqlite) drop(time.Time) int { return 0 }
+
 func (s *sqlite) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

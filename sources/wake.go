@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net"
 	"sync"
 	"time"
 
@@ -113,7 +112,7 @@ func (p *postgres) listen(ctx context.Context, w *wake) {
 }
 
 func (p *postgres) follow(ctx context.Context, w *wake) {
-	l := pq.NewDialListener(dialer{ctx}, p.dsn, reconnectFrom, reconnectTo, nil)
+	l := pq.NewDialListener(p.pool.Listener(ctx), p.dsn, reconnectFrom, reconnectTo, nil)
 	listening := make(chan error, 1)
 	go func() { listening <- l.Listen(Channel) }()
 	defer func() {
@@ -150,26 +149,6 @@ func (p *postgres) follow(ctx context.Context, w *wake) {
 			go func() { _ = l.Ping() }() // a dead connection is noticed, and made anew
 		}
 	}
-}
-
-// A dialer gives up when its context ends, where the listener's own would hold up the closing.
-type dialer struct{ ctx context.Context }
-
-func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
-	return (&net.Dialer{}).DialContext(ctx, network, address)
-}
-
-func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return d.DialContext(context.Background(), network, address)
-}
-
-func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
 }
 
 // listen asks on one connection, which sees every commit of the others as another data version.

@@ -184,7 +184,7 @@ func (p *parts) options(a *app, patience time.Duration) jobs.Options {
 		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
 		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
 		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
-		Ask: p.working,
+		Ask: p.working, Drop: p.drop,
 	}
 }
 
@@ -196,6 +196,17 @@ func (p *parts) working(ctx context.Context, database string) (work string, err 
 		}
 	}
 	return p.tables.Working(ctx)
+}
+
+// drop gives up connections, as jobs.Options.Drop.
+func (p *parts) drop(database string, then time.Time) (dropped int) {
+	if database != jobs.TheSource {
+		dropped = p.ledger.Drop(then)
+	}
+	if database != jobs.TheLedger {
+		dropped += p.tables.Drop(then)
+	}
+	return dropped
 }
 
 // provision brings the configuration's webhooks into the ledger, and says what changed.

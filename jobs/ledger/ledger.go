@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/lib/pq"
 
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/pgpool"
@@ -81,9 +80,8 @@ type Ledger struct {
 	stop  func()
 	pool  *pgpool.Pool // PostgreSQL
 
-	connector        *pq.Connector // PostgreSQL
-	working          atomic.Int32  // SQLite: statements at work
-	writing, reading []*sql.Stmt   // by statement.number; the same on PostgreSQL
+	working          atomic.Int32 // SQLite: statements at work
+	writing, reading []*sql.Stmt  // by statement.number; the same on PostgreSQL
 	doubts           doubts
 	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease
 }

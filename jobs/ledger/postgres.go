@@ -47,7 +47,6 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	if err != nil {
 		return fmt.Errorf("the ledger's address: %w", err)
 	}
-	l.connector = connector
 	// Plans are made anew for every execution: tables grow a thousandfold within one connection's life, and a plan
 	// made while they were empty reads them whole. A paused process must not hold its locks for ever.
 	// Read committed, whatever the server's default: locks are taken first and each statement then sees what others had

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -31,7 +32,7 @@ func (l *Ledger) Working(ctx context.Context) (work string, err error) {
 			return "", err
 		}
 	} else {
-		db = sql.OpenDB(l.connector)
+		db = l.pool.Apart(ctx)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if !l.lite {
@@ -49,6 +50,14 @@ func (l *Ledger) Working(ctx context.Context) (work string, err error) {
 		work = fmt.Sprintf("%d statements are at work", n)
 	}
 	return work, nil
+}
+
+// Drop gives up the connections to PostgreSQL that have waited for an answer since before then, and counts them.
+func (l *Ledger) Drop(then time.Time) int {
+	if l.lite {
+		return 0
+	}
+	return l.pool.Drop(then)
 }
 
 // work is called when a statement begins, and what it returns when it has ended.

@@ -1,5 +1,5 @@
 // Package pgpool keeps pools of connections to a PostgreSQL server that may change its mind: about how many there may be,
-// and about what they may do.
+// and about what they may do; and over a network that may forget them.
 package pgpool
 
 import (
@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -20,7 +21,9 @@ const growAgain = time.Minute
 // nothing.
 type Pool struct {
 	*sql.DB
+	connector  *pq.Connector
 	open, idle int // connections at most, and of them at rest
+	links      links
 
 	mu   sync.Mutex
 	grow *time.Timer // nil: it has its size
@@ -29,11 +32,17 @@ type Pool struct {
 // New makes a pool of at most open connections, of which idle are kept at rest; setup is called with each new one and
 // returns the one to use.
 func New(c *pq.Connector, open, idle int, setup func(context.Context, driver.Conn) (driver.Conn, error)) *Pool {
-	p := &Pool{open: open, idle: idle}
-	p.DB = sql.OpenDB(&connector{c, p, setup})
+	p := &Pool{connector: c, open: open, idle: idle}
+	watched := *c
+	watched.Dialer(p.links.through(direct, false))
+	p.DB = sql.OpenDB(&connector{&watched, p, setup})
 	p.SetMaxOpenConns(open)
 	p.SetMaxIdleConns(idle)
 	return p
+}
+
+func direct(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
 type connector struct {
@@ -88,4 +97,31 @@ func (p *Pool) Renew(err error) {
 		p.SetMaxIdleConns(0)
 		p.SetMaxIdleConns(p.idle)
 	}
+}
+
+// Drop closes the connections that have waited for an answer since before then, and those at rest, and counts the former:
+// who waits gets an error, and the next call a new connection. It is for when the server has answered others since.
+func (p *Pool) Drop(then time.Time) (dropped int) {
+	if dropped = p.links.drop(then); dropped > 0 { // where some were forgotten, the others may have been
+		p.SetMaxIdleConns(0)
+		p.SetMaxIdleConns(p.idle)
+	}
+	return dropped
+}
+
+// Listener dials for a pq.Listener, until ctx ends, connections that Drop knows of.
+func (p *Pool) Listener(ctx context.Context) pq.Dialer {
+	return p.links.through(func(dialing context.Context, network, address string) (net.Conn, error) {
+		dialing, cancel := context.WithCancel(dialing)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return direct(dialing, network, address)
+	}, true)
+}
+
+// Apart opens the database for one question, whose connection ends with ctx even where no answer comes. Close it.
+func (p *Pool) Apart(ctx context.Context) *sql.DB {
+	once := *p.connector
+	once.Dialer(until(ctx, direct))
+	return sql.OpenDB(&once)
 }

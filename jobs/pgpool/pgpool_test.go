@@ -2,10 +2,15 @@ package pgpool_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"net"
 	"net/url"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lib/pq"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +20,58 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// forgetful leads connections to a server, and forgets those that are open when it is told to: what is sent on them is
+// lost, and neither end hears of it.
+func forgetful(t *testing.T, dsn string) (by string, forget func()) {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := u.Host
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = listener.Addr().String()
+	var age atomic.Int64
+	var conns sync.WaitGroup
+	lead := func(from, onto net.Conn, born int64) {
+		defer onto.Close()
+		buf := make([]byte, 4096)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if age.Load() == born {
+				_, _ = onto.Write(buf[:n])
+			}
+		}
+	}
+	conns.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			born := age.Load()
+			conns.Go(func() { lead(server, client, born) })
+			conns.Go(func() { lead(client, server, born) })
+		}
+	})
+	t.Cleanup(func() { // when the pools are closed
+		_ = listener.Close()
+		conns.Wait()
+	})
+	return u.String(), func() { age.Add(1) }
+}
 
 func open(t *testing.T, dsn string, size int) *pgpool.Pool {
 	t.Helper()
@@ -98,5 +155,99 @@ func TestRenew(t *testing.T) {
 			pool.Renew(err)
 		}
 		execute(t, pool, c.forbidden)
+	}
+}
+
+// Connections that were forgotten on the way are given up, by those who wait for answers on them, and those at rest are not
+// used again. What was asked of late is left alone.
+func TestForgotten(t *testing.T) {
+	by, forget := forgetful(t, pgtest.Database(t))
+	pool := open(t, by, 4)
+	var all [3]*sql.Conn // that are at rest then
+	for i := range all {
+		conn, err := pool.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = conn
+	}
+	for _, conn := range all {
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(ctx, "select 1")
+		asked <- err
+	}()
+	<-ctx.Done()
+	select {
+	case err := <-asked:
+		t.Fatalf("it ended with its context, by itself: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if n := pool.Drop(time.Now().Add(-time.Hour)); n != 0 {
+		t.Errorf("%d connections were given up after an hour", n)
+	}
+	if n := pool.Drop(time.Now()); n != 1 {
+		t.Errorf("%d connections were given up, one has no answer", n)
+	}
+	if err := <-asked; err == nil {
+		t.Error("there was an answer")
+	}
+	execute(t, pool, "select 1")
+	if n := pool.Drop(time.Now()); n != 0 {
+		t.Errorf("%d connections were given up, and none waits", n)
+	}
+}
+
+// One question apart is over when its context is, though the server does not answer.
+func TestApart(t *testing.T) {
+	by, forget := forgetful(t, pgtest.Database(t))
+	pool := open(t, by, 4)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	db := pool.Apart(ctx)
+	defer db.Close()
+	var n int
+	if err := db.QueryRowContext(ctx, "select 1").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	forget()
+	if err := db.QueryRowContext(ctx, "select 1").Scan(&n); err == nil {
+		t.Error("there was an answer")
+	}
+}
+
+// A connection that listens is given up where a ping has no answer, and not for having nothing to hear.
+func TestListener(t *testing.T) {
+	by, forget := forgetful(t, pgtest.Database(t))
+	pool := open(t, by, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l := pq.NewDialListener(pool.Listener(ctx), by, time.Millisecond, time.Millisecond, nil)
+	defer l.Close()
+	if err := l.Listen("news"); err != nil {
+		t.Fatal(err)
+	}
+	if n := pool.Drop(time.Now()); n != 0 {
+		t.Errorf("%d connections were given up while nothing was asked", n)
+	}
+	forget()
+	go func() { _ = l.Ping() }()
+	for pool.Drop(time.Now()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case n := <-l.Notify: // nil: it has begun anew
+		if n != nil {
+			t.Errorf("notified of %+v", n)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it does not listen again")
 	}
 }
