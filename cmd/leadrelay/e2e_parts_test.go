@@ -58,6 +58,8 @@ type site struct {
 	ctx context.Context // ends when the test has taken too long
 	dir string
 	env []string // beside the test's own
+
+	through []string // a command that runs the program's, where they are run in namespaces of their own
 }
 
 // newSite writes the configuration into a folder of its own. The test fails when it takes longer than limit.
@@ -83,7 +85,8 @@ const local = "http: {allow_http: true, allow_private: true}\n"
 // command makes a command of the program, which is sent SIGKILL when the site's time is up.
 func (s *site) command(args ...string) *exec.Cmd {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.ctx, binary(s.t), args...)
+	args = append(append(slices.Clone(s.through), binary(s.t)), args...)
+	cmd := exec.CommandContext(s.ctx, args[0], args[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

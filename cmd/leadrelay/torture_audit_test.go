@@ -100,6 +100,14 @@ func (o *ordeal) finish(crm *witness) {
 // has left behind.
 func (o *ordeal) audit(app *application, crm *witness, wishes []wish) {
 	o.t.Helper()
+	o.auditRecords(app, crm, wishes)
+	o.auditLives()
+	o.t.Logf("%s: %d records, %d duplicates, %d at one blow at most; %s", o.engine, o.records, o.duplicates, o.most, counted(o.done))
+}
+
+// auditRecords is audit without the processes' ends.
+func (o *ordeal) auditRecords(app *application, crm *witness, wishes []wish) {
+	o.t.Helper()
 	crm.write(o.t, filepath.Join(o.dir, "requests.tsv"))
 	owed, came := o.owed(app, wishes), crm.all()
 	delivered := map[string]deliveryItem{}
@@ -134,9 +142,7 @@ func (o *ordeal) audit(app *application, crm *witness, wishes []wish) {
 	o.auditAttempts(delivered, came)
 	o.auditDuplicates(came)
 	o.auditRuns()
-	o.auditLives()
 	o.search()
-	o.t.Logf("%s: %d records, %d duplicates, %d at one blow at most; %s", o.engine, o.records, o.duplicates, o.most, counted(o.done))
 }
 
 // auditTallies holds the counts of `status` against the deliveries.

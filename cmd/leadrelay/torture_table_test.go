@@ -22,6 +22,7 @@ type figures struct {
 	most             int            // of them by one kill
 	bound            int            // of most: workers and settle buffer
 	took             time.Duration
+	stints           []*stint // faults of databases, one after the other
 }
 
 // add adds another run's.
@@ -34,6 +35,7 @@ func (f *figures) add(of *figures) {
 	f.records += of.records
 	f.lost += of.lost
 	f.duplicates += of.duplicates
+	f.stints = append(f.stints, of.stints...)
 	f.most, f.bound, f.took = max(f.most, of.most), max(f.bound, of.bound), max(f.took, of.took)
 }
 
@@ -83,7 +85,15 @@ func (t *tally) text() string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f\n",
 			l.scenario, l.engine, counted(l.done), l.runs, l.rows, l.records, l.lost, l.duplicates, bound, l.took.Seconds())
 	}
-	_ = w.Flush() // into memory
+	if _ = w.Flush(); slices.ContainsFunc(t.lines, func(l *figures) bool { return len(l.stints) > 0 }) { // into memory
+		fmt.Fprintln(w, "\nFAULT\tOF\tSECONDS\tACKNOWLEDGED\tWENT ON AFTER\tWARNINGS\tMIB")
+	}
+	for _, l := range t.lines {
+		for _, st := range l.stints {
+			fmt.Fprintln(w, st.row())
+		}
+	}
+	_ = w.Flush()
 	return b.String()
 }
 

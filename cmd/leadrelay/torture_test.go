@@ -36,7 +36,7 @@ type scenario struct {
 
 // scenarios are all of them, by the file that they are in.
 func scenarios() []scenario {
-	return slices.Concat(crashes, changes, operations, daemons)
+	return slices.Concat(crashes, changes, operations, daemons, databases)
 }
 
 // TestTorture does its worst, and demands that no row is lost and that no more comes twice than what the README promises.

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/leadrelay/leadrelay/jobs"
+)
+
+// databases is the family of databases that fail: one daemon goes through all of a list of faults, of its source, of its
+// ledger, and of both.
+var databases = []scenario{
+	besieged("databases stopped", "postgres", &restarts),
+	besieged("databases refuse", "postgres", &refusals),
+	besieged("databases slow", "postgres", &delays),
+	besieged("databases cut off", "postgres", &networks),
+	besieged("databases locked", "postgres", &locks),
+	besieged("commits cut off", "postgres", &commits),
+	besieged("files", "sqlite", &fileFaults),
+}
+
+func besieged(name, engine string, faults *[]fault) scenario {
+	return scenario{name: name, engines: []string{engine}, long: 1, short: 1, limit: 20 * time.Minute, try: func(o *ordeal) {
+		s := &siege{ordeal: o}
+		s.build()
+		for _, f := range *faults {
+			sides := f.on
+			if sides == nil {
+				sides = []string{"source", "ledger", "both"}
+			}
+			for _, side := range sides {
+				if lasts := pick(f.short, f.long); lasts > 0 {
+					s.suffer(f, side, lasts)
+				}
+			}
+		}
+		s.end()
+	}}
+}
+
+// A siege is an ordeal of one daemon, whose databases fail one way after the other.
+type siege struct {
+	*ordeal
+	crm            *witness
+	source, ledger *host
+	app            *application
+	daemon         *life
+	written        func() // ends the writing
+}
+
+// build makes the databases, and starts the daemon and who writes to the source.
+func (s *siege) build() {
+	s.crm = newWitness(s.t, s.rand, map[string]mood{
+		"atonce": {within: 30 * time.Millisecond},
+		"moody":  {refuse: 5, fail: 5, mumble: 5, within: 60 * time.Millisecond},
+		"timed":  {within: 10 * time.Millisecond},
+	})
+	if s.engine == "postgres" {
+		s.buildServers()
+	} else {
+		s.buildFiles()
+	}
+	s.ordeal.ledger = s.ledger.url()
+	s.install(s.app, s.crm, "",
+		hook{"atonce", `chatbot: a, immediate: true, schedule: "@every 7s"`},
+		hook{"moody", `chatbot: b, immediate: true, retry_at: [300ms, 1s], schedule: "@every 3s"`},
+		hook{"timed", `chatbot: [a, b], types: Lead, retry_at: [500ms], schedule: "@every 2s"`})
+	s.ordeal.ledger = s.ledger.direct() // for this test itself
+	s.app.installTrigger(s.site)
+	s.daemon = s.launch(s.crm, "serve")
+	s.daemon.says("msg=serving")
+	s.write()
+}
+
+func (s *siege) buildServers() {
+	var starting sync.WaitGroup
+	starting.Go(func() { s.source = newHost(s.t, "source") })
+	s.ledger = newHost(s.t, "ledger")
+	starting.Wait()
+	if s.t.Failed() {
+		s.t.FailNow()
+	}
+	s.app = openApplication(s.t, s.source.direct())
+	s.app.source = s.source.url()
+	s.app.exec("grant select on leads, appointments to relay")
+}
+
+func (s *siege) buildFiles() {
+	dir := filepath.Join(s.dir, "disk")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.source = &host{t: s.t, database: "source", file: filepath.Join(s.dir, "chatbots.db")}
+	s.source.path = s.source.file
+	s.ledger = &host{t: s.t, database: "ledger"}
+	s.ledger.file, s.ledger.path = smallDisk(s.t, s.site, dir)
+	made := openApplication(s.t, s.source.url())
+	made.exec("pragma journal_mode = delete") // the default: who writes locks out who reads
+	if err := made.db.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	// Where the file is moved away no other may be made in its place.
+	db, err := sql.Open("sqlite", "file:"+s.source.file+"?mode=rw&_pragma=busy_timeout(500)&_txlock=immediate")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = db.Close() })
+	s.app = &application{t: s.t, db: db, source: s.source.url(), engine: "sqlite"}
+}
+
+// write commits rows, where the source lets it, until it is called to an end.
+func (s *siege) write() {
+	var ends []func()
+	for i := range 2 {
+		own := rand.New(rand.NewPCG(s.rand.Uint64(), uint64(i)))
+		ends = append(ends, repeatedly(40*time.Millisecond, func() {
+			_, _ = s.app.db.Exec(insertLead, string("ab"[own.IntN(2)]))
+		}))
+	}
+	s.written = sync.OnceFunc(func() {
+		for _, end := range ends {
+			end()
+		}
+	})
+	s.t.Cleanup(s.written)
+}
+
+// suffer lets a fault befall these databases for a time, and returns when the daemon has gone on.
+func (s *siege) suffer(f fault, side string, lasts time.Duration) {
+	s.t.Helper()
+	s.passes() // the last one has
+	st := &stint{fault: f, side: side, from: len(s.daemon.said())}
+	s.stints = append(s.stints, st)
+	s.done["faults"]++
+	acked, _ := s.crm.count()
+	watched := s.watch(st)
+	st.began = time.Now()
+	var ends []func()
+	for _, h := range map[string][]*host{"source": {s.source}, "ledger": {s.ledger}, "both": {s.source, s.ledger}}[side] {
+		ends = append(ends, f.begin(h))
+	}
+	time.Sleep(lasts)
+	for _, end := range ends {
+		end()
+	}
+	st.mended = time.Now()
+	s.passes()
+	st.resumed = time.Now()
+	watched()
+	after, _ := s.crm.count()
+	st.acked = after - acked
+	st.judge(s)
+}
+
+// passes returns when a record that is committed now is delivered.
+func (s *siege) passes() {
+	s.t.Helper()
+	var id int64
+	s.until(func() bool { return s.app.db.QueryRow(insertLead, "a").Scan(&id) == nil }, "the source takes a row")
+	key := jobs.Key{Webhook: "atonce", Type: "Lead", Row: fmt.Sprint(id), Action: jobs.ActionCreate}.ID().String()
+	s.until(func() bool { return s.crm.has(key) }, "a row that is committed is delivered")
+}
+
+// has reports whether it acknowledged a request with this id.
+func (w *witness) has(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.of[id] {
+		if r.acked {
+			return true
+		}
+	}
+	return false
+}
+
+// end lets the daemon deliver all that is owed, and judges.
+func (s *siege) end() {
+	s.written()
+	s.until(func() bool {
+		time.Sleep(500 * time.Millisecond)
+		var r statusReport
+		s.document(&r, 0, "status")
+		open := 0
+		for _, w := range r.Webhooks {
+			open += w.Pending + w.Sending
+		}
+		return open == 0
+	}, "nothing is owed")
+	s.daemon.stop()
+	s.finish(s.crm)
+	s.auditRecords(s.app, s.crm, []wish{{"atonce", "a", ""}, {"moody", "b", ""}, {"timed", "", "Lead"}})
+	s.crm.verify(s.ordeal, hiddenKey)
+	for _, l := range s.lives {
+		if said := l.said(); l.code() != exitDone || strings.Contains(said, "panic") || strings.Contains(said, "DATA RACE") {
+			s.t.Errorf("%s (%v) ended with exit code %d\n%s", l.name, l.args, l.code(), tail(said))
+		}
+	}
+}
