@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Go asks git for a version of its own, and builds nothing in a checkout that belongs to another user.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
-.PHONY: demo test fuzz torture build bench lint help needs
+.PHONY: demo test fuzz torture systemd-test build bench lint help needs
 
 # How long each Go benchmark runs: make bench BENCHTIME=5s.
 BENCHTIME ?= 1s
@@ -28,6 +28,10 @@ torture: needs ## kill the program hundreds of times and count what is lost; und
 	@rm -rf bin/torture && mkdir -p bin/torture && cd cmd/leadrelay && \
 	go test -run '^TestTorture$$' -timeout 45m -torture -torture.dir "$$PWD/../../bin/torture" $(TORTURE)
 
+# It needs root, and a Debian mirror once. One stage and what it rests on: make systemd-test STAGES='install|sandbox'
+systemd-test: ## install the service under the systemd of a container, use it, break it, remove it; six minutes
+	@.ci/systemd-test $(if $(STAGES),-test.run 'TestService/^($(STAGES))$$')
+
 # A static binary; git is asked for its version where there is git.
 build: ## build bin/leadrelay
 	@version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev); \
@@ -42,10 +46,12 @@ lint: ## check formatting (gofumpt), go vet and staticcheck
 	@unformatted=$$(go tool gofumpt -l cmd jobs sinks sources systemd); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted by gofumpt (go tool gofumpt -w FILE):\n%s\n' "$$unformatted" >&2; exit 1; fi
 	go vet ./...
+	go vet -tags booted ./systemd/booted
 	go tool staticcheck ./...
+	go tool staticcheck -tags booted ./systemd/booted
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 needs:
 	@.ci/needs

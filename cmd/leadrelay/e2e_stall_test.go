@@ -3,13 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,84 +13,6 @@ import (
 	"github.com/leadrelay/leadrelay/jobs/pgtest"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
-
-// A route leads connections to a server, and can forget those that are open, as a router does that was restarted: what
-// either side sends is lost, and neither hears of it. New connections are led on.
-type route struct {
-	to string
-
-	mu        sync.Mutex
-	forgotten chan struct{} // closed: the connections made before
-}
-
-// newRoute returns a route to the server of a PostgreSQL address, and the address that goes by it.
-func newRoute(t *testing.T, dsn string) (*route, string) {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &route{to: u.Host, forgotten: make(chan struct{})}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() { r.lead(conn) })
-		}
-	})
-	t.Cleanup(func() { // when the daemons have ended, and the connections with them
-		_ = listener.Close()
-		conns.Wait()
-	})
-	u.Host = listener.Addr().String()
-	return r, u.String()
-}
-
-func (r *route) lead(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", r.to)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	r.mu.Lock()
-	forgotten := r.forgotten
-	r.mu.Unlock()
-	pass := func(to, from net.Conn) {
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := from.Read(buf)
-			if err != nil {
-				return
-			}
-			select {
-			case <-forgotten:
-				_, _ = io.Copy(io.Discard, from)
-				return
-			default:
-			}
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	}
-	go pass(client, server)
-	pass(server, client)
-}
-
-func (r *route) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.forgotten)
-	r.forgotten = make(chan struct{})
-}
 
 // health asks /healthz of a daemon.
 func health(t *testing.T, p *process) (code int, answer struct {
@@ -162,9 +80,13 @@ admin: {listen: 127.0.0.1:0}
 	}
 	locked.rows = append(locked.rows, locked.app.insertMany("a", 100)...)
 
-	way, by := newRoute(t, pgtest.Database(t))
+	way, by, err := pgtest.NewRoute(pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(way.Close) // when the daemon has ended, and the connections with it
 	forgotten := begin(by)
-	way.forget()
+	way.Forget()
 	forgotten.rows = append(forgotten.rows, forgotten.app.insertMany("a", 100)...)
 
 	began := time.Now()

@@ -74,19 +74,20 @@ func (s *systemd) watch(health func() (stalled string, awaited []string)) (done 
 	})
 }
 
-// every calls f now and then each period until done is called; done waits for the last call's end.
+// every calls f, and again after each period until done is called; done waits for the last call's end.
 func (s *systemd) every(period time.Duration, f func()) (done func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
+	f() // before READY: systemctl status never says what was before it
 	loop.Go(func() {
 		tick := time.NewTicker(period)
 		defer tick.Stop()
 		for {
-			f()
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+				f()
 			}
 		}
 	})
