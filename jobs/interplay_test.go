@@ -39,11 +39,11 @@ func (f *flawed) KeepLease(ctx context.Context, lease string, ttl time.Duration)
 	return f.Ledger.KeepLease(ctx, lease, ttl)
 }
 
-func (f *flawed) Reclaim(ctx context.Context) (int, error) {
+func (f *flawed) Reclaim(ctx context.Context, except ...string) (int, error) {
 	if f.away != nil && f.away() {
 		return 0, errAway
 	}
-	return f.Ledger.Reclaim(ctx)
+	return f.Ledger.Reclaim(ctx, except...)
 }
 
 func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {

@@ -94,25 +94,6 @@ func (h *holder) keep(ctx context.Context) {
 	}
 }
 
-// firm renews a lease that may have run out while the ledger was away, if nobody took back yet what is leased.
-func (h *holder) firm(ctx context.Context) error {
-	h.mu.Lock()
-	token, sure := h.token, time.Now().Before(h.sure)
-	h.mu.Unlock()
-	if sure {
-		return nil
-	}
-	began := time.Now()
-	err := h.ledger.KeepLease(ctx, token, h.ttl)
-	switch {
-	case err == nil:
-		h.extend(token, began.Add(h.ttl))
-	case errors.Is(err, ErrLeaseLost): // whose keeper takes another
-		err = nil
-	}
-	return err
-}
-
 // renew puts the lease's end ahead, or takes another lease where it is lost.
 func (h *holder) renew(ctx context.Context) error {
 	began, token := time.Now(), h.current()
@@ -192,15 +173,4 @@ func (h *holder) set(token string, sure time.Time) {
 	h.token, h.sure = token, sure
 	close(h.changed)
 	h.changed = make(chan struct{})
-}
-
-// extend puts the end of a lease ahead that is still the one.
-func (h *holder) extend(token string, sure time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.token == token && h.sure.Before(sure) {
-		h.sure = sure
-		close(h.changed)
-		h.changed = make(chan struct{})
-	}
 }

@@ -39,8 +39,8 @@ type Leases interface {
 	KeepLease(ctx context.Context, lease string, ttl time.Duration) error
 	// DropLease ends a lease and puts back, due at once, what is still sending under it.
 	DropLease(ctx context.Context, lease string) error
-	// Reclaim puts back what is sending under leases that ran out, and counts it.
-	Reclaim(ctx context.Context) (int, error)
+	// Reclaim puts back what is sending under leases that ran out, except these, and counts it.
+	Reclaim(ctx context.Context, except ...string) (int, error)
 }
 
 // A Stream is what the ledger knows of a stream.

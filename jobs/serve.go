@@ -207,10 +207,7 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 // reclaim puts back what dead processes were sending. After the ledger was away for longer than a lease lasts, this
 // process's own has run out as well, and what it holds is not to be sent again for that: it lives.
 func (r *Runner) reclaim(ctx context.Context) (int, error) {
-	if err := r.holder.firm(ctx); err != nil {
-		return 0, err
-	}
-	return r.o.Ledger.Reclaim(ctx)
+	return r.o.Ledger.Reclaim(ctx, r.holder.current())
 }
 
 // logEnd says what became of a run.

@@ -32,7 +32,7 @@ func (l *Ledger) Elsewhere(ctx context.Context, s jobs.RunStart) ([]uuid.UUID, e
 
 // TakeOver reclaims leases that ran out, and lets a run by hand take on what it would if it began now.
 func (l *Ledger) TakeOver(ctx context.Context, run string, s jobs.RunStart) error {
-	if _, err := l.Reclaim(ctx); err != nil {
+	if _, err := l.Reclaim(ctx, s.Lease); err != nil {
 		return err
 	}
 	return l.change(ctx, "take more on into run "+run, func(ctx context.Context, t *tx) error {

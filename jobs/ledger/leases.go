@@ -17,7 +17,7 @@ var (
 	sqlKeepLease = sqlText(`update leases set expires_at = $2 where token = $1`)
 	sqlHold      = sqlText(`select token from leases where token = $1 for key share`)
 	sqlDropLease = sqlText(`delete from leases where token = $1`)
-	sqlExpired   = sqlText(`delete from leases where expires_at <= $1 returning token`)
+	sqlExpired   = sqlText(`delete from leases where expires_at <= $1 and token <> all($2::text[]) returning token`)
 
 	// Whether a CRM has what was sending is not known, so a row of these may have to be told as gone.
 	sqlLockMaybeTried = sqlText(`
@@ -75,14 +75,14 @@ func (l *Ledger) DropLease(ctx context.Context, lease string) error {
 // such deliveries, and looking for them costs as much as all that was sent since the last vacuum.
 const sweep = 10 * time.Minute
 
-// Reclaim removes the leases that ran out and puts back what is sending under them or, at times, under none.
-func (l *Ledger) Reclaim(ctx context.Context) (int, error) {
+// Reclaim removes the leases that ran out, except these, and puts back what is sending under them or, at times, under none.
+func (l *Ledger) Reclaim(ctx context.Context, except ...string) (int, error) {
 	var n int
 	err := l.change(ctx, "reclaim expired leases", func(ctx context.Context, t *tx) error {
 		n = 0
 		// The delete looks at the row anew where a heartbeat has just moved it, so a lease that was kept stays.
 		var expired []string
-		err := t.each(ctx, sqlExpired, []any{t.now}, func(rows *sql.Rows) error {
+		err := t.each(ctx, sqlExpired, []any{t.now, except}, func(rows *sql.Rows) error {
 			var token string
 			err := rows.Scan(&token)
 			expired = append(expired, token)

@@ -44,6 +44,9 @@ func TestLeases(t *testing.T) {
 
 		// Reclaimed: due at once, without an attempt spent, and the old outcome is fenced off.
 		old := s.acked(d)
+		if n := must[int](t)(s.Reclaim(ctx, "another", a)); n != 0 {
+			t.Errorf("reclaimed %d of the lease that was excepted", n)
+		}
 		if n := must[int](t)(s.Reclaim(ctx)); n != 1 {
 			t.Errorf("reclaimed %d, want 1", n)
 		}
