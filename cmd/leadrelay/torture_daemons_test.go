@@ -10,7 +10,7 @@ import (
 )
 
 var daemons = []scenario{
-	{name: "several daemons", engines: []string{"postgres"}, long: 2, short: 1, try: severalDaemons},
+	{name: "several daemons", engines: []string{"postgres"}, long: 2, try: severalDaemons},
 	{name: "killed in a run", engines: []string{"postgres"}, long: 1, try: killedInARun},
 }
 

@@ -26,7 +26,7 @@ var databases = []scenario{
 }
 
 func besieged(name, engine string, faults *[]fault) scenario {
-	return scenario{name: name, engines: []string{engine}, long: 1, short: 1, limit: 20 * time.Minute, try: func(o *ordeal) {
+	return scenario{name: name, engines: []string{engine}, long: 1, limit: 20 * time.Minute, try: func(o *ordeal) {
 		s := &siege{ordeal: o}
 		s.build()
 		for _, f := range *faults {
