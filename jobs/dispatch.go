@@ -18,9 +18,12 @@ const (
 func (r *Runner) dispatchAll(ctx context.Context) error {
 	loop := r.vigil.begin("the dispatcher")
 	defer loop.End()
+	claims := r.vigil.begin("the claiming of what is due")
+	defer claims.End()
+	claims.idle()
 	ctx = loop.in(ctx)
 	for {
-		err := r.dispatch(ctx, nil, r.fire)
+		err := r.dispatch(ctx, nil, r.fire, claims)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -32,38 +35,43 @@ func (r *Runner) dispatchAll(ctx context.Context) error {
 	}
 }
 
-// errUnclaimed is of what is due while nothing is queued, under way or to be recorded: there is room for it.
-var errUnclaimed = errors.New("records are due, nothing is under way, and none of them can be claimed")
+// errUnclaimed is of what stays due though claims with room for it were made.
+var errUnclaimed = errors.New("records are due, there is room for them, and they stay where they are")
 
 // dispatch claims what is due (retries, reclaimed leases, backlog) for these webhooks (nil: all), until ctx ends or an
-// error. Before each claim it calls fire.
-func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error) error {
+// error. Before each claim it calls fire. claims is told whether what is due goes; nil: it need not be.
+func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error, claims *Loop) error {
 	loop := loopOf(ctx)
+	var stays time.Time // since when the earliest record is due that the last claim left, though it had room
 	for {
 		loop.back()
 		if err := fire(ctx); err != nil {
 			return err
 		}
 		freed := r.pool.freed() // before looking, so that nothing freed meanwhile is overlooked
+		roomy := r.pool.roomy()
 		claimed, err := r.claim(ctx, only)
 		if err != nil {
 			return err
 		}
+		loop.succeed()
 		if claimed > 0 {
-			loop.succeed()
 			continue
 		}
-		pause, waiting, err := r.untilDue(ctx, only)
+		pause, due, err := r.untilDue(ctx, only)
 		if err != nil {
 			return err
 		}
-		if waiting && r.pool.idle() && r.settler.open.Load() == 0 {
-			loop.fail(errUnclaimed)
-		} else {
-			loop.succeed()
-		}
-		if !waiting {
+		if due.IsZero() {
 			freed = nil
+		}
+		if roomy && !due.IsZero() && due.Equal(stays) {
+			claims.fail(errUnclaimed)
+		} else {
+			claims.succeed()
+		}
+		if stays = due; !roomy {
+			stays = time.Time{}
 		}
 		loop.Pause(pause)
 		timer := time.NewTimer(pause)
@@ -81,15 +89,15 @@ func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.
 	}
 }
 
-// untilDue is how long nothing needs doing, at most Options.Poll; waiting: something is due and found no room.
-func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Duration, waiting bool, err error) {
-	var due time.Time
+// untilDue is how long nothing needs doing, at most Options.Poll, and since when something is due that was not claimed; zero:
+// nothing is.
+func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Duration, due time.Time, err error) {
 	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		due, err = r.o.Ledger.NextDue(ctx, only)
 		return err
 	})
 	if err != nil {
-		return 0, false, fmt.Errorf("next due delivery: %w", err)
+		return 0, due, fmt.Errorf("next due delivery: %w", err)
 	}
 	now := r.o.Ledger.Now()
 	pause = r.o.Poll
@@ -99,11 +107,9 @@ func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Durati
 		}
 	}
 	if due.After(now) {
-		pause = min(pause, due.Sub(now))
-	} else {
-		waiting = !due.IsZero()
+		pause, due = min(pause, due.Sub(now)), time.Time{}
 	}
-	return max(pause, time.Millisecond), waiting, nil
+	return max(pause, time.Millisecond), due, nil
 }
 
 func (r *Runner) nextFireOfAll(now time.Time) (next time.Time) {

@@ -156,6 +156,17 @@ func (p *pool) rooms() (room map[string]int, limit int) {
 	return room, p.totalLimit - p.places
 }
 
+// roomy reports whether rooms has room for every webhook.
+func (p *pool) roomy() bool {
+	room, limit := p.rooms()
+	for _, n := range room {
+		if n == 0 {
+			return false
+		}
+	}
+	return limit > 0
+}
+
 // next waits for a job; false: the pool is closed. Each job taken is given back with done.
 func (p *pool) next() (job, bool) {
 	p.mu.Lock()

@@ -64,10 +64,11 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// startCRM answers at once, but for the chatbots slow and hung.
+// startCRM answers at once, but for the chatbots slow and hung, and refuses each record of stalled once.
 func (h *host) startCRM() {
 	answer := receiver.ByChatbot(map[string]receiver.Behaviour{
 		"slow": receiver.After(4*time.Second, receiver.Success), "hung": receiver.After(time.Hour, receiver.Success),
+		"stalled": receiver.Each(receiver.Status(http.StatusBadRequest), receiver.Success),
 	}, receiver.Success)
 	noted := func(w http.ResponseWriter, r *http.Request, req *receiver.Request) {
 		h.mu.Lock()
