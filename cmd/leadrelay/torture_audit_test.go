@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -193,7 +194,7 @@ func (o *ordeal) life(name string) *life {
 
 // settles is how long before a blow something may have been acknowledged whose outcome was not committed: 50 ms of
 // settling, and a commit of what was settled before, on a machine that has much else to do.
-const settles = 5 * time.Second
+const settles = 10 * time.Second
 
 // struck is the blow at which a request was in flight: it reached the CRM before the process went on, if it did, and was
 // answered shortly before the blow or after it.
@@ -261,7 +262,7 @@ func (o *ordeal) auditDuplicates(came map[string][]request) {
 func (l *life) resumed(r *request) bool {
 	return slices.ContainsFunc(l.blows, func(b blow) bool {
 		after := r.at.Sub(b.over)
-		return !b.over.IsZero() && after >= 0 && after < settles
+		return !b.over.IsZero() && after >= 0 && after < 5*time.Second
 	})
 }
 
@@ -293,7 +294,11 @@ func (o *ordeal) search() {
 		}
 	}
 	hidden := append(o.secrets, traces...)
-	hunt(o.t, "the ledger", o.dump(), hidden)
+	ledger := o.dump()
+	if !bytes.Contains(ledger, []byte("delivered")) {
+		o.t.Error("what is searched does not hold the deliveries")
+	}
+	hunt(o.t, "the ledger", ledger, hidden)
 	for name, text := range files(o.t, o.logs()) {
 		hunt(o.t, name, text, hidden)
 	}

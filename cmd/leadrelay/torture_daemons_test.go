@@ -10,7 +10,7 @@ import (
 )
 
 var daemons = []scenario{
-	{name: "several daemons", engines: []string{"postgres"}, long: 2, try: severalDaemons},
+	{name: "several daemons", engines: []string{"postgres"}, long: 2, limit: 6 * time.Minute, try: severalDaemons},
 	{name: "killed in a run", engines: []string{"postgres"}, long: 1, try: killedInARun},
 }
 
@@ -57,7 +57,8 @@ func severalDaemons(o *ordeal) {
 	}, "another takes its records")
 	time.Sleep(2 * time.Second)
 	paused.resume()
-	paused.says("outcomes came after their records were taken back")
+	paused.says("the lease ran out")
+	time.Sleep(2 * time.Second) // and what it had under way is settled
 	crm.set(paused.name+" fenced", moods["fenced"])
 	other.sees(crm.next(1+o.rand.IntN(100), o.rand.IntN(2) == 0))
 	other.kill()
@@ -100,6 +101,9 @@ func (o *ordeal) auditFence(crm *witness, paused *life, at time.Time) {
 	}
 	if fenced == 0 {
 		o.t.Error("nothing was under way in the process that was paused")
+	}
+	if !strings.Contains(paused.said(), "outcomes came after their records were taken back") {
+		o.t.Error("the process that was paused does not say that outcomes came too late")
 	}
 	o.t.Logf("%d outcomes were fenced off", fenced)
 }
