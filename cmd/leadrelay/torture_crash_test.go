@@ -38,7 +38,7 @@ func killedAtRandom(o *ordeal) {
 	o.install(app, crm, "", crashHooks...)
 	app.installTrigger(o.site)
 	app.insertPersons("leads", "a", pick(100, 500)) // older ones, which are filled in backwards
-	writing := startWriting(o.t, app, o.rand, pick(1, 3), 150*time.Millisecond)
+	writing := startWriting(o.t, app, o.rand, 3, pick[time.Duration](400, 150)*time.Millisecond)
 	for range pick(6, 80) {
 		l := o.launch(crm, o.someCommand()...)
 		most := 2500 * time.Millisecond
@@ -78,7 +78,7 @@ func killedAtItsWorst(o *ordeal) {
 	install(0)
 	app.installTrigger(o.site)
 	app.insertPersons("leads", "a", pick(200, 2000))
-	writing := startWriting(o.t, app, o.rand, pick(1, 3), 100*time.Millisecond)
+	writing := startWriting(o.t, app, o.rand, 3, pick[time.Duration](400, 100)*time.Millisecond)
 	for i := range pick(6, 60) {
 		moment := worst[(i+o.rand.IntN(2))%len(worst)]
 		l := o.launch(crm, moment.command...)

@@ -39,7 +39,7 @@ func severalDaemons(o *ordeal) {
 	}
 	killed, paused, other := serve(0), serve(1), serve(2)
 	began := time.Now()
-	writing := startWriting(o.t, app, o.rand, pick(2, 4), 150*time.Millisecond)
+	writing := startWriting(o.t, app, o.rand, 4, pick[time.Duration](300, 150)*time.Millisecond)
 	time.Sleep(3 * time.Second)
 	byHand := o.launch(crm, "run-now", "--no-wait")
 	killed.sees(crm.next(1+o.rand.IntN(100), o.rand.IntN(2) == 0))
