@@ -49,8 +49,17 @@ func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Con
 	if ctx.Err() != nil && calledOff(err) {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return &callError{what, err}
 }
+
+// A callError is what came of a call to the ledger, which says what was attempted.
+type callError struct {
+	what string
+	err  error
+}
+
+func (e *callError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *callError) Unwrap() error { return e.err }
 
 // calledOff reports whether err is how a database says that the caller's context has ended.
 func calledOff(err error) bool {
@@ -126,7 +135,7 @@ func stale(err error) bool {
 func (l *Ledger) view(what string, f func(t *tx) error) error {
 	if err := l.fresh(func() error { return f(&tx{l: l, now: l.Now()}) }); err != nil {
 		l.pool.Renew(err)
-		return fmt.Errorf("%s: %w", what, err)
+		return &callError{what, err}
 	}
 	return nil
 }
@@ -230,18 +239,19 @@ func IsUnavailable(err error) bool {
 
 // IsBarred says that err is the database's refusal of this configuration: another password, another name, a right that is
 // not there, tables that are not, a file that cannot be opened or written. For who worked with the ledger before it is
-// worth waiting for; who comes for the first time has made a mistake.
+// worth waiting for; who comes for the first time has made a mistake. That a table is not there, or not for us, counts
+// where a call to the ledger says so: a source has tables of its own.
 func IsBarred(err error) bool {
 	if e, ok := errors.AsType[*pq.Error](err); ok {
 		switch e.Code.Class() {
-		case "28", "3D", "3F": // the role or its password, the database, the schema
+		case "28", "3D": // the role or its password, the database
 			return true
 		}
-		switch e.Code {
-		case "42501", // a right
-			"42P01", // a table: somebody restores them
-			"55000": // a database that accepts no connections
-			return true
+		switch _, ours := errors.AsType[*callError](err); e.Code {
+		case "42501", "42P01", "3F000": // a right, a table, a schema: somebody restores them
+			return ours
+		case "55000": // a database that accepts no connections
+			return e.Fatal()
 		}
 		return false
 	}
