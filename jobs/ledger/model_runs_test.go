@@ -70,7 +70,7 @@ func (m *model) takeOver(t *rapid.T) {
 		}
 		start := jobs.RunStart{Kind: jobs.Manual, Lease: r.lease, Webhooks: r.Webhooks}
 		noError(t, m.ledger(t).TakeOver(context.Background(), r.ID, start))
-		m.lose(func(lease string) bool { return !m.live(lease) })
+		m.lose(func(lease string) bool { return lease != r.lease && !m.live(lease) })
 		m.adopt(r, start)
 		return
 	}
