@@ -27,6 +27,9 @@ type waiter struct {
 }
 
 const (
+	// atMostEvery is the longest pause between two tries, well below the time that one who stops has to record outcomes.
+	atMostEvery = 2 * time.Second
+
 	// What comes and goes, as a database with too few connections does, is said to be away so often in so long, and more
 	// often only where it stays away.
 	sayAway      = 5
@@ -57,7 +60,7 @@ func Await(ctx context.Context, log *slog.Logger, what string, unavailable func(
 // Where ctx ends, the error is ctx's too: a database says in its own words that what it was asked was called off.
 func (w *waiter) do(ctx context.Context, what string, f func(context.Context) error) error {
 	away := false
-	backoff := retry.WithJitterPercent(20, retry.WithCappedDuration(5*time.Second, retry.NewExponential(100*time.Millisecond)))
+	backoff := retry.WithJitterPercent(20, retry.WithCappedDuration(atMostEvery, retry.NewExponential(100*time.Millisecond)))
 	if w.patience > 0 {
 		backoff = retry.WithMaxDuration(w.patience, backoff)
 	}
