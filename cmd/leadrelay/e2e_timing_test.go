@@ -20,13 +20,13 @@ func TestTiming(t *testing.T) {
 }
 
 // testRetries: with retry_at: [3s, 9s] each retry comes within a second of its offset from the first failure, measured
-// at the CRM; by run-now from SQLite and by the daemon from PostgreSQL.
+// at the CRM, which refuses records and is not down, so that nothing is held; by run-now from SQLite and by the daemon from PostgreSQL.
 func testRetries(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			crm, url := startCRM(t, receiver.Each(receiver.Status(500), receiver.Body(`{"status":"Success"}`), receiver.Success))
+			crm, url := startCRM(t, receiver.Each(receiver.Status(422), receiver.Status(409), receiver.Success))
 			app := newApplication(t, engine)
 			s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
