@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,12 +21,15 @@ type doubt struct {
 }
 
 type doubts struct {
-	some  atomic.Bool
+	some  atomic.Bool // open, or taken to be cleared
 	mu    sync.Mutex
 	open  []doubt
-	fires map[string]bool // ids of scheduled runs that are ours without our knowing
+	taken int                    // by transactions that have not ended yet
+	given map[uuid.UUID]struct{} // leased meanwhile to callers who know of it
+	fires map[string]bool        // ids of scheduled runs that are ours without our knowing
 }
 
+// take gives a transaction what it is to clear; it calls cleared, or back, when it has ended.
 func (d *doubts) take() []doubt {
 	if !d.some.Load() {
 		return nil
@@ -34,8 +38,63 @@ func (d *doubts) take() []doubt {
 	defer d.mu.Unlock()
 	open := d.open
 	d.open = nil
-	d.some.Store(false)
+	if len(open) > 0 {
+		d.taken++
+	}
 	return open
+}
+
+// cleared ends a transaction that has committed.
+func (d *doubts) cleared(open []doubt) {
+	if len(open) > 0 {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.returned()
+	}
+}
+
+// back ends a transaction that failed. It may have been committed all the same: what was leased since to callers who know
+// of it is in doubt no more.
+func (d *doubts) back(open []doubt) {
+	if len(open) == 0 {
+		return
+	}
+	d.mu.Lock()
+	for i := range open {
+		open[i].ids = slices.DeleteFunc(open[i].ids, func(id uuid.UUID) bool { _, ok := d.given[id]; return ok })
+	}
+	d.returned()
+	d.mu.Unlock()
+	d.put(open...)
+}
+
+// returned needs d.mu.
+func (d *doubts) returned() {
+	if d.taken--; d.taken == 0 {
+		d.given = nil
+	}
+	d.some.Store(d.taken > 0 || len(d.open) > 0)
+}
+
+// give says that a caller knows of what is leased to it.
+func (d *doubts) give(ids []uuid.UUID) {
+	if !d.some.Load() || len(ids) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.given == nil {
+		d.given = map[uuid.UUID]struct{}{}
+	}
+	for _, id := range ids {
+		d.given[id] = struct{}{}
+	}
+	for i := range d.open {
+		d.open[i].ids = slices.DeleteFunc(d.open[i].ids, func(id uuid.UUID) bool { _, ok := d.given[id]; return ok })
+	}
+	if d.taken == 0 {
+		d.given = nil
+	}
 }
 
 func (d *doubts) put(open ...doubt) {

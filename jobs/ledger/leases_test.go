@@ -266,3 +266,30 @@ func TestDoubtsSurviveAFailure(t *testing.T) {
 		}
 	})
 }
+
+// A commit that clears a doubt, and whose answer is lost as well: what was leased anew before that is known stays leased, or
+// it would be sent by two.
+func TestDoubtCommitCut(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		lease := s.lease()
+		d, lost := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
+		s.enter(lease, d)
+		s.doubts.put(doubt{lease: lease, ids: idsOf(d, lost)})
+		open := s.doubts.take() // by a transaction
+		s.must(s.change(ctx, "clear", func(ctx context.Context, tx *tx) error { return tx.resolve(ctx, open[0]) }))
+		if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+			t.Errorf("claimed %v", got)
+		}
+		s.enter(lease, lost) // as if by a commit that nobody heard of
+		s.doubts.back(open)  // its caller hears that it failed
+		s.must(s.KeepLease(ctx, lease, time.Minute))
+		if got := s.get(d.ID).State; got != jobs.Sending {
+			t.Errorf("what was leased anew is %s", got)
+		}
+		if s.doubts.some.Load() || s.doubts.given != nil {
+			t.Errorf("doubts remain: %+v", s.doubts.open)
+		}
+	})
+}

@@ -96,7 +96,7 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 		err = f(ctx, t)
 	}
 	if err != nil {
-		l.doubts.put(open...)
+		l.doubts.back(open)
 		if e := begun.Rollback(); e != nil && !errors.Is(e, sql.ErrTxDone) {
 			return fmt.Errorf("%w (and rolling back: %w)", err, e)
 		}
@@ -104,10 +104,12 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	}
 	defer l.work(ctx)()
 	if err := begun.Commit(); err != nil {
-		l.doubts.put(open...)
+		l.doubts.back(open)
 		l.doubts.put(t.doubt)
 		return err
 	}
+	l.doubts.cleared(open)
+	l.doubts.give(t.doubt.ids)
 	return nil
 }
 
