@@ -104,7 +104,15 @@ func (g gate) enter(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	p, ok, err := g.auth.Authenticate(ctx, tokenOf(r))
+	type answer struct {
+		Principal
+		known bool
+	}
+	found, err := within(ctx, func() (answer, error) {
+		p, ok, err := g.auth.Authenticate(ctx, tokenOf(r))
+		return answer{p, ok}, err
+	})
+	p, ok := found.Principal, found.known
 	switch {
 	case err != nil:
 		w.Header().Set("Retry-After", "5")

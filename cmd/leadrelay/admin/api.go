@@ -200,7 +200,7 @@ func registerWithin[I, O any](a *API, op huma.Operation, limit time.Duration, ha
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		output, err := handle(ctx, input)
+		output, err := within(ctx, func() (*O, error) { return handle(ctx, input) })
 		if _, ok := errors.AsType[huma.StatusError](err); err != nil && !ok {
 			err = a.failed(ctx, err)
 		}

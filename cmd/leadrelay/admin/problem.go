@@ -84,7 +84,7 @@ func (a *API) failed(ctx context.Context, err error) error {
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, jobs.ErrNotFound):
 		return huma.Error404NotFound(err.Error())
-	case a.Unavailable(err), errors.Is(err, context.DeadlineExceeded):
+	case a.Unavailable(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
 		a.unanswered(err)
 		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("a database does not answer; try again later"), http.Header{"Retry-After": {"5"}})
 	case ctx.Err() != nil:
