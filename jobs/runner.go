@@ -191,6 +191,9 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 		err = nil
 	}
 	if r.settler.lost != nil {
+		if err != nil && r.o.Unavailable(err) {
+			err = nil // it is why that is lost, and was said
+		}
 		err = errors.Join(r.settler.lost, err)
 	}
 	return err

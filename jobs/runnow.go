@@ -82,13 +82,13 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		if last, lastErr := r.o.Ledger.Run(final, run.ID); lastErr == nil {
 			run = last
 			run.Elsewhere = elsewhere
-		} else {
-			err = errors.Join(err, fmt.Errorf("read the run's end: %w", lastErr))
+			_, lastErr = r.o.Ledger.EndRuns(final)
+			err = errors.Join(err, lastErr)
+		} else if err == nil { // else the ledger is away, and err says so
+			err = fmt.Errorf("read the run's end: %w", lastErr)
 		}
-		_, endErr := r.o.Ledger.EndRuns(final)
-		err = errors.Join(err, endErr)
 	}
-	if gathering != nil && !errors.Is(gathering, context.Canceled) {
+	if away := err != nil && r.o.Unavailable(err) && gathering != nil && r.o.Unavailable(gathering); !away && !errors.Is(gathering, context.Canceled) {
 		err = errors.Join(gathering, err)
 	}
 	return run, err
