@@ -17,9 +17,9 @@ import (
 
 // What befalls databases that are files.
 var fileFaults = []fault{
-	{name: "locked", long: 25 * time.Second, short: 2 * time.Second, begin: lockedFile},
-	{name: "locked for long", long: 75 * time.Second, begin: lockedFile},
-	{name: "written all the time", long: 10 * time.Second, milder: true, begin: func(h *host) func() {
+	{name: "locked", unnoticed: 12 * time.Second, long: 15 * time.Second, begin: lockedFile},
+	{name: "locked for long", on: []string{"both"}, long: 75 * time.Second, begin: lockedFile},
+	{name: "written all the time", long: 5 * time.Second, milder: true, begin: func(h *host) func() {
 		db := h.open()
 		n := 0
 		end := repeatedly(time.Millisecond, func() {
@@ -32,7 +32,7 @@ var fileFaults = []fault{
 		}
 	}},
 	{name: "moved away", long: 5 * time.Second, short: time.Second, begin: movedAway},
-	{name: "moved away for long", long: 75 * time.Second, begin: movedAway},
+	{name: "moved away for long", on: []string{"both"}, long: 75 * time.Second, begin: movedAway},
 	{name: "on a full disk", long: 10 * time.Second, on: []string{"ledger"}, begin: diskFull},
 	{name: "on a full disk for long", long: 75 * time.Second, on: []string{"ledger"}, begin: diskFull},
 }
