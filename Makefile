@@ -16,9 +16,9 @@ FUZZTIME ?= 10s
 demo: build ## see leads and appointments pushed, refused, retried and acknowledged, on this machine alone
 	@bin/leadrelay demo
 
-test: needs ## run all tests, on real databases and with the race detector; fuzz for a second each
+test: needs ## run all tests, on real databases and with the race detector; fuzz with 2000 tries each
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
-	@.ci/fuzz 1s
+	@.ci/fuzz 2000x
 
 fuzz: ## give every parser of foreign bytes what it does not expect, for FUZZTIME each
 	@.ci/fuzz $(FUZZTIME)
