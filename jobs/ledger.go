@@ -220,7 +220,7 @@ type Runs interface {
 	Unfire(ctx context.Context, schedule string, at, before time.Time) error
 	// StartRun begins a run and takes on, due at once, the pending records of its webhooks that are in no open run,
 	// are not waiting for a retry that lies ahead nor for NotBefore: for a manual run all of these, for a scheduled
-	// one those that are due. mine is false where another process began this fire: the run returned is that one's.
+	// one those that are due. mine is false where this fire began under another lease: the run returned is that one's.
 	StartRun(ctx context.Context, s RunStart) (run Run, mine bool, err error)
 	// Run returns one run, or ErrNotFound.
 	Run(ctx context.Context, id string) (Run, error)

@@ -97,7 +97,7 @@ func (l *Ledger) Claim(ctx context.Context, c jobs.Claim) ([]jobs.Delivery, erro
 	if c.Limit <= 0 {
 		return nil, nil
 	}
-	err := l.change(ctx, "claim what is due", func(ctx context.Context, t *tx) (err error) {
+	err := l.lease(ctx, "claim what is due", func(ctx context.Context, t *tx) (err error) {
 		claimed, err = t.claim(ctx, c)
 		return err
 	})

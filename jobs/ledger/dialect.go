@@ -36,7 +36,7 @@ var rewrites = []struct {
 		return "not in (select value from json_each($" + g[1] + "))"
 	}},
 	// The one writer holds the whole file.
-	{regexp.MustCompile(`\s+for (?:update|key share)(?: skip locked)?`), func([]string) string { return "" }},
+	{regexp.MustCompile(`\s+for (?:update|key share)(?: skip locked| nowait)?`), func([]string) string { return "" }},
 	{regexp.MustCompile(`\bgreatest\(`), func([]string) string { return "max(" }},
 	{regexp.MustCompile(`(\$\d+)::\w+`), func(g []string) string { return g[1] }},
 }

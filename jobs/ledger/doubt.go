@@ -3,146 +3,150 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
+	"golang.org/x/sync/semaphore"
 )
 
 // A commit that fails may have been done all the same: the server fell after it wrote and before it answered. The
 // caller then hears of an error and never learns that deliveries are leased to it; they would be sending for as long
-// as it lives. So what such a transaction took is remembered, and the next one puts it back first.
+// as it lives. So what such a transaction took is remembered, and is put back before the process leases anything again.
+// SQLite rolls back what it says it could not commit.
 type doubt struct {
 	lease string
 	ids   []uuid.UUID // leased to the caller
-	run   string      // begun for the caller
-	fire  bool        // it is a scheduled one, which cannot be begun again
+	run   string      // by hand, begun for the caller
 }
 
 type doubts struct {
-	some  atomic.Bool // open, or taken to be cleared
-	mu    sync.Mutex
-	open  []doubt
-	taken int                    // by transactions that have not ended yet
-	given map[uuid.UUID]struct{} // leased meanwhile to callers who know of it
-	fires map[string]bool        // ids of scheduled runs that are ours without our knowing
+	// leasing is held by each transaction that leases, one of all, and whole while doubts are cleared: what is leased to a
+	// caller who knows of it is in doubt no more when that begins, and nothing is leased until it has ended.
+	leasing *semaphore.Weighted
+	some    atomic.Bool
+	mu      sync.Mutex
+	open    map[string]*openDoubt // by lease
 }
 
-// take gives a transaction what it is to clear; it calls cleared, or back, when it has ended.
-func (d *doubts) take() []doubt {
-	if !d.some.Load() {
-		return nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	open := d.open
-	d.open = nil
-	if len(open) > 0 {
-		d.taken++
-	}
-	return open
+type openDoubt struct{ ids, runs map[string]struct{} }
+
+const (
+	allLeasing = 1 << 30
+	clearing   = time.Second // how long to wait for transactions that lease; the next may clear the doubts as well
+)
+
+func newDoubts() *doubts {
+	return &doubts{leasing: semaphore.NewWeighted(allLeasing), open: map[string]*openDoubt{}}
 }
 
-// cleared ends a transaction that has committed.
-func (d *doubts) cleared(open []doubt) {
-	if len(open) > 0 {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.returned()
-	}
-}
-
-// back ends a transaction that failed. It may have been committed all the same: what was leased since to callers who know
-// of it is in doubt no more.
-func (d *doubts) back(open []doubt) {
-	if len(open) == 0 {
+// put remembers what a transaction took whose commit failed.
+func (d *doubts) put(o doubt) {
+	if len(o.ids) == 0 && o.run == "" {
 		return
 	}
 	d.mu.Lock()
-	for i := range open {
-		open[i].ids = slices.DeleteFunc(open[i].ids, func(id uuid.UUID) bool { _, ok := d.given[id]; return ok })
+	defer d.mu.Unlock()
+	open := d.open[o.lease]
+	if open == nil {
+		open = &openDoubt{ids: map[string]struct{}{}, runs: map[string]struct{}{}}
+		d.open[o.lease] = open
 	}
-	d.returned()
-	d.mu.Unlock()
-	d.put(open...)
-}
-
-// returned needs d.mu.
-func (d *doubts) returned() {
-	if d.taken--; d.taken == 0 {
-		d.given = nil
+	for _, id := range o.ids {
+		open.ids[id.String()] = struct{}{}
 	}
-	d.some.Store(d.taken > 0 || len(d.open) > 0)
+	if o.run != "" {
+		open.runs[o.run] = struct{}{}
+	}
+	d.some.Store(true)
 }
 
 // give says that a caller knows of what is leased to it.
-func (d *doubts) give(ids []uuid.UUID) {
-	if !d.some.Load() || len(ids) == 0 {
+func (d *doubts) give(o doubt) {
+	if !d.some.Load() {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.given == nil {
-		d.given = map[uuid.UUID]struct{}{}
-	}
-	for _, id := range ids {
-		d.given[id] = struct{}{}
-	}
-	for i := range d.open {
-		d.open[i].ids = slices.DeleteFunc(d.open[i].ids, func(id uuid.UUID) bool { _, ok := d.given[id]; return ok })
-	}
-	if d.taken == 0 {
-		d.given = nil
-	}
-}
-
-func (d *doubts) put(open ...doubt) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, o := range open {
-		if o.fire {
-			if d.fires == nil {
-				d.fires = map[string]bool{}
-			}
-			d.fires[o.run] = true
-		} else if o.run != "" || len(o.ids) > 0 {
-			d.open = append(d.open, o)
-			d.some.Store(true)
+	if open := d.open[o.lease]; open != nil {
+		for _, id := range o.ids {
+			delete(open.ids, id.String())
 		}
 	}
 }
 
-// ours reports, once, whether a scheduled run was begun by a transaction of ours that reported a failure.
-func (d *doubts) ours(run string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	ours := d.fires[run]
-	delete(d.fires, run)
-	return ours
+// lease is change for what leases deliveries to the caller, or begins a run for it.
+func (l *Ledger) lease(ctx context.Context, what string, f func(ctx context.Context, t *tx) error) error {
+	if l.lite {
+		return l.change(ctx, what, f)
+	}
+	return l.persist(ctx, what, func(ctx context.Context) error {
+		if l.doubts.some.Load() {
+			if err := l.clearDoubts(ctx); err != nil {
+				return err
+			}
+		}
+		if err := l.doubts.leasing.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer l.doubts.leasing.Release(1)
+		return l.once(ctx, f)
+	})
+}
+
+// clearDoubts puts back what is in doubt, but for what a transaction may still be about to commit: that stays in doubt,
+// and nobody else can lease it.
+func (l *Ledger) clearDoubts(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, clearing)
+	defer cancel()
+	if l.doubts.leasing.Acquire(waiting, allLeasing) != nil {
+		return ctx.Err()
+	}
+	defer l.doubts.leasing.Release(allLeasing)
+	for lease, open := range l.doubts.open { // which only those change who hold leasing
+		err := l.once(ctx, func(ctx context.Context, t *tx) error { return t.resolve(ctx, lease, open) })
+		if e, ok := errors.AsType[*pq.Error](err); ok && e.Code == "55P03" {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		l.doubts.mu.Lock()
+		delete(l.doubts.open, lease)
+		l.doubts.some.Store(len(l.doubts.open) > 0)
+		l.doubts.mu.Unlock()
+	}
+	return nil
 }
 
 var (
-	sqlUnlease = sqlText(`
+	// Whoever leases holds its lease's row; see tx.hold.
+	sqlLockLease = sqlText(`select token from leases where token = $1 for update nowait`)
+	sqlUnlease   = sqlText(`
 		update deliveries set state = 'pending', next_at = $1, lease = ''
 		where id = any($3::uuid[]) and lease = $2 and state = 'sending'
 		returning webhook`)
-	sqlEndRun = sqlText(`update runs set ended_at = $1 where id = $2 and ended_at is null`)
+	sqlEndDoubted = sqlText(`update runs set ended_at = $1 where id = any($2::text[]) and ended_at is null`)
 )
 
-func (t *tx) resolve(ctx context.Context, d doubt) error {
+func (t *tx) resolve(ctx context.Context, lease string, d *openDoubt) error {
+	if err := t.each(ctx, sqlLockLease, []any{lease}, func(*sql.Rows) error { return nil }); err != nil {
+		return err
+	}
 	if len(d.ids) > 0 {
-		ids := make([]string, len(d.ids))
-		for i, id := range d.ids {
-			ids[i] = id.String()
-		}
-		if _, err := t.putBack(ctx, sqlUnlease, t.now, d.lease, ids); err != nil {
+		if _, err := t.putBack(ctx, sqlUnlease, t.now, lease, slices.Collect(maps.Keys(d.ids))); err != nil {
 			return err
 		}
 	}
-	if d.run != "" {
-		_, err := t.exec(ctx, sqlEndRun, t.now, d.run)
-		return err
+	if len(d.runs) > 0 {
+		if _, err := t.exec(ctx, sqlEndDoubted, t.now, slices.Collect(maps.Keys(d.runs))); err != nil {
+			return err
+		}
 	}
 	return nil
 }

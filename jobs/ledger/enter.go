@@ -45,7 +45,7 @@ func (l *Ledger) Enter(ctx context.Context, e jobs.Entries) ([]bool, error) {
 	}
 	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(ids[a][:], ids[b][:]) })
 
-	err := l.change(ctx, "enter a page of "+e.Type, func(ctx context.Context, t *tx) error {
+	err := l.lease(ctx, "enter a page of "+e.Type, func(ctx context.Context, t *tx) error {
 		clear(news)
 		if slices.ContainsFunc(e.Deliveries, func(d jobs.Delivery) bool { return d.State == jobs.Sending }) {
 			if err := t.hold(ctx, e.Lease); err != nil {
@@ -81,7 +81,7 @@ func (l *Ledger) Enter(ctx context.Context, e jobs.Entries) ([]bool, error) {
 // enterVersions is Enter for a stream whose rows have versions.
 func (l *Ledger) enterVersions(ctx context.Context, e jobs.Entries) ([]bool, error) {
 	news := make([]bool, len(e.Deliveries))
-	err := l.change(ctx, "enter a page of "+e.Type, func(ctx context.Context, t *tx) error {
+	err := l.lease(ctx, "enter a page of "+e.Type, func(ctx context.Context, t *tx) error {
 		clear(news)
 		if err := t.moveBookmark(ctx, e); err != nil || len(e.Deliveries) == 0 {
 			return err

@@ -174,13 +174,12 @@ func TestReclaimAndHeartbeat(t *testing.T) {
 
 // A transaction whose connection is cut before it could commit leaves a doubt, and the next one clears it.
 func TestCommitCut(t *testing.T) {
-	s := &stage{t: t, dsn: address(t, "postgres"), clock: &clock{now: start}}
-	s.Ledger = s.open()
+	s := stageOn(t, "postgres")
 	s.webhooks("acme")
 	lease := s.lease()
 	d := s.record("acme", jobs.Pending)
 	s.enter("", d)
-	err := s.change(context.Background(), "claim", func(ctx context.Context, tx *tx) error {
+	err := s.Ledger.lease(context.Background(), "claim", func(ctx context.Context, tx *tx) error {
 		if claimed, err := tx.claim(ctx, jobs.Claim{Lease: lease, Each: 8, Limit: 8}); err != nil || len(claimed) != 1 {
 			t.Fatalf("claimed %v: %v", claimed, err)
 		}
@@ -203,93 +202,145 @@ func TestCommitCut(t *testing.T) {
 	}
 }
 
-// A commit that was done and reported as failed: what it leased comes back by the next transaction.
+// A commit that was done and reported as failed: what it leased comes back before more is leased.
 func TestCommitInDoubt(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *stage) {
-		ctx := context.Background()
-		s.webhooks("acme")
-		lease := s.lease()
-		d, kept := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
-		s.enter(lease, d, kept)
+	s := stageOn(t, "postgres")
+	ctx := context.Background()
+	s.webhooks("acme")
+	lease := s.lease()
+	d, kept := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
+	s.enter(lease, d, kept)
+	for range 3 { // however often it is tried again
 		s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
-		if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
-			t.Errorf("claimed %v", got)
-		}
-		if got := s.get(kept.ID).State; got != jobs.Sending {
-			t.Errorf("one that was not in doubt is %s", got)
-		}
-		if open := s.doubts.take(); len(open) != 0 {
-			t.Errorf("doubts remain: %v", open)
-		}
+	}
+	if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+		t.Errorf("claimed %v", got)
+	}
+	if got := s.get(kept.ID).State; got != jobs.Sending {
+		t.Errorf("one that was not in doubt is %s", got)
+	}
+	if len(s.doubts.open) != 0 {
+		t.Errorf("doubts remain: %v", s.doubts.open)
+	}
 
-		// A manual run that its caller never heard of ends and lets its records go.
-		s.settle(s.spent(jobs.Delivery{ID: kept.ID, Key: kept.Key, Lease: lease}, 0))
-		lost, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
-		s.must(err)
-		s.doubts.put(doubt{run: lost.ID})
-		next, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
-		s.must(err)
-		if next.Carried != 1 || s.run(lost.ID).EndedAt.IsZero() {
-			t.Errorf("the next run took on %d; the lost one: %+v", next.Carried, s.run(lost.ID))
-		}
+	// A manual run that its caller never heard of ends and lets its records go.
+	s.settle(s.spent(jobs.Delivery{ID: kept.ID, Key: kept.Key, Lease: lease}, 0))
+	lost, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+	s.must(err)
+	s.doubts.put(doubt{lease: lease, run: lost.ID})
+	next, _, err := s.StartRun(ctx, jobs.RunStart{Kind: jobs.Manual, Lease: lease})
+	s.must(err)
+	if next.Carried != 1 || s.run(lost.ID).EndedAt.IsZero() {
+		t.Errorf("the next run took on %d; the lost one: %+v", next.Carried, s.run(lost.ID))
+	}
 
-		// A scheduled one is ours when we ask again, once.
-		fire := jobs.RunStart{Kind: jobs.Scheduled, Lease: lease, Schedule: "@daily", FireAt: s.Now()}
-		run, _, err := s.StartRun(ctx, fire)
-		s.must(err)
-		s.doubts.put(doubt{run: run.ID, fire: true})
-		for i, want := range []bool{true, false} {
-			if same, mine, err := s.StartRun(ctx, fire); err != nil || mine != want || same.ID != run.ID {
-				t.Errorf("asked again (%d): %v mine %v, %v", i, same.ID, mine, err)
-			}
+	// A scheduled one is ours when we ask again, and nobody else's.
+	fire := jobs.RunStart{Kind: jobs.Scheduled, Lease: lease, Schedule: "@daily", FireAt: s.Now()}
+	run, _, err := s.StartRun(ctx, fire)
+	s.must(err)
+	for _, l := range []string{lease, s.lease(), lease} {
+		fire.Lease = l
+		if same, mine, err := s.StartRun(ctx, fire); err != nil || mine != (l == lease) || same.ID != run.ID {
+			t.Errorf("asked again: %v mine %v, %v", same.ID, mine, err)
 		}
-	})
+	}
 }
 
-// A transaction that fails leaves the doubts for the next.
+// A commit that is still under way when its caller hears that it failed: what it takes comes back when it has ended, and
+// meanwhile everything else goes on.
+func TestCommitStillUnderWay(t *testing.T) {
+	s := stageOn(t, "postgres")
+	ctx := context.Background()
+	s.webhooks("acme", "other")
+	lease := s.lease()
+	d := s.record("acme", jobs.Pending)
+	s.enter("", d)
+	begun, err := s.write.BeginTx(ctx, nil)
+	s.must(err)
+	defer begun.Rollback()
+	late := &tx{l: s.Ledger, sql: begun, now: s.Now()}
+	if claimed, err := late.claim(ctx, jobs.Claim{Lease: lease, Each: 8, Limit: 8}); err != nil || len(claimed) != 1 {
+		t.Fatalf("claimed %v: %v", claimed, err)
+	}
+	s.doubts.put(late.doubt)
+	other := s.record("other", jobs.Pending)
+	s.enter("", other)
+	if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != other.ID {
+		t.Errorf("claimed %v beside it", got)
+	}
+	if !s.doubts.some.Load() {
+		t.Error("it is in doubt no more, though it may still be done")
+	}
+	s.must(begun.Commit())
+	if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+		t.Errorf("claimed %v when it was done", got)
+	}
+}
+
+// What is in doubt, came back by itself and was leased anew to a caller who knows of it, stays leased.
+func TestDoubtLeasedAnew(t *testing.T) {
+	s := stageOn(t, "postgres")
+	ctx := context.Background()
+	s.webhooks("acme")
+	lease := s.lease()
+	d := s.record("acme", jobs.Pending)
+	s.enter("", d)
+	s.must(s.doubts.leasing.Acquire(ctx, 1)) // as by a transaction that takes its time: doubts wait
+	s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
+	if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
+		t.Errorf("claimed %v", got)
+	}
+	s.doubts.leasing.Release(1)
+	if got := s.claim(lease, 8, 8); len(got) != 0 || s.doubts.some.Load() {
+		t.Errorf("claimed again: %v", got)
+	}
+	if got := s.get(d.ID).State; got != jobs.Sending {
+		t.Errorf("what was leased anew is %s", got)
+	}
+}
+
+// Doubts outlast an answer to their clearing that is lost.
 func TestDoubtsSurviveAFailure(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *stage) {
-		s.webhooks("acme")
-		lease := s.lease()
-		d := s.record("acme", jobs.Sending)
-		s.enter(lease, d)
-		s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
-		if err := s.KeepLease(context.Background(), "none", time.Minute); !errors.Is(err, jobs.ErrLeaseLost) {
-			t.Fatal(err)
-		}
-		if got := s.get(d.ID).State; got != jobs.Sending {
-			t.Errorf("put back by a transaction that was rolled back: %s", got)
-		}
-		s.must(s.KeepLease(context.Background(), lease, time.Minute))
-		if got := s.get(d.ID).State; got != jobs.Pending {
-			t.Errorf("in doubt, and still %s", got)
-		}
-	})
+	s := stageOn(t, "postgres")
+	s.webhooks("acme")
+	lease := s.lease()
+	d := s.record("acme", jobs.Sending)
+	s.enter(lease, d)
+	s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
+	if _, err := s.Claim(context.Background(), jobs.Claim{Lease: "none", Each: 8, Limit: 8}); !errors.Is(err, jobs.ErrLeaseLost) {
+		t.Fatal(err)
+	}
+	if got := s.get(d.ID).State; got != jobs.Pending {
+		t.Errorf("in doubt, and still %s", got)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.doubts.put(doubt{lease: lease, ids: idsOf(d)})
+	if _, err := s.Claim(ended, jobs.Claim{Lease: lease, Each: 8, Limit: 8}); !errors.Is(err, context.Canceled) {
+		t.Errorf("claimed after the end: %v", err)
+	}
+	if !s.doubts.some.Load() {
+		t.Error("no doubt remains")
+	}
 }
 
-// A commit that clears a doubt, and whose answer is lost as well: what was leased anew before that is known stays leased, or
-// it would be sent by two.
-func TestDoubtCommitCut(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *stage) {
-		ctx := context.Background()
-		s.webhooks("acme")
-		lease := s.lease()
-		d, lost := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
-		s.enter(lease, d)
-		s.doubts.put(doubt{lease: lease, ids: idsOf(d, lost)})
-		open := s.doubts.take() // by a transaction
-		s.must(s.change(ctx, "clear", func(ctx context.Context, tx *tx) error { return tx.resolve(ctx, open[0]) }))
-		if got := s.claim(lease, 8, 8); len(got) != 1 || got[0].ID != d.ID {
-			t.Errorf("claimed %v", got)
-		}
-		s.enter(lease, lost) // as if by a commit that nobody heard of
-		s.doubts.back(open)  // its caller hears that it failed
-		s.must(s.KeepLease(ctx, lease, time.Minute))
-		if got := s.get(d.ID).State; got != jobs.Sending {
-			t.Errorf("what was leased anew is %s", got)
-		}
-		if s.doubts.some.Load() || s.doubts.given != nil {
-			t.Errorf("doubts remain: %+v", s.doubts.open)
-		}
+// A SQLite file rolls back what it could not commit.
+func TestNoDoubtOfAFile(t *testing.T) {
+	s := stageOn(t, "sqlite")
+	s.webhooks("acme")
+	lease := s.lease()
+	d := s.record("acme", jobs.Pending)
+	s.enter("", d)
+	ctx, cancel := context.WithCancel(context.Background())
+	err := s.Ledger.lease(ctx, "claim", func(ctx context.Context, tx *tx) error {
+		_, err := tx.claim(ctx, jobs.Claim{Lease: lease, Each: 8, Limit: 8})
+		cancel()
+		return err
 	})
+	if !errors.Is(err, context.Canceled) || s.doubts.some.Load() {
+		t.Errorf("%v; doubts: %v", err, s.doubts.open)
+	}
+	if got := s.get(d.ID).State; got != jobs.Pending {
+		t.Errorf("it is %s", got)
+	}
 }

@@ -80,9 +80,9 @@ type Ledger struct {
 	stop  func()
 	pool  *pgpool.Pool // PostgreSQL
 
-	working          atomic.Int32 // SQLite: statements at work
-	writing, reading []*sql.Stmt  // by statement.number; the same on PostgreSQL
-	doubts           doubts
+	working          atomic.Int32              // SQLite: statements at work
+	writing, reading []*sql.Stmt               // by statement.number; the same on PostgreSQL
+	doubts           *doubts                   // PostgreSQL
 	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease
 }
 
@@ -92,7 +92,7 @@ var _ jobs.Ledger = (*Ledger)(nil)
 // are in the schema leadrelay, or in the one that the address names with search_path. Errors are ErrNoLedger,
 // ErrNewer, ErrNotLedger, *OwnerError, or the database's: see IsUnavailable.
 func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
-	l := &Ledger{clock: opts.Clock, keys: opts.SecretsKeys, stop: func() {}}
+	l := &Ledger{clock: opts.Clock, keys: opts.SecretsKeys, stop: func() {}, doubts: newDoubts()}
 	var err error
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		l.lite = true

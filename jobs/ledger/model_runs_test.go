@@ -21,9 +21,9 @@ func (m *model) start(t *rapid.T) {
 	}
 	run, mine, err := m.ledger(t).StartRun(context.Background(), start)
 	noError(t, err)
-	if _, known := m.runs[run.ID]; known == mine {
-		t.Fatalf("run known %v, mine %v", known, mine)
-	} else if known {
+	if r := m.runs[run.ID]; mine != (r == nil || r.lease == lease) {
+		t.Fatalf("run known %v, mine %v", r, mine)
+	} else if r != nil {
 		return
 	}
 	gathered, carried := run.Gathered, run.Carried

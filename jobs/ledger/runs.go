@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -44,9 +45,10 @@ var (
 	sqlGathering = sqlText(`
 		select ` + runColumns + ` from runs
 		where ended_at is null and gathering and lease in (select token from leases where expires_at > $1) order by id`)
-	sqlRunOf  = sqlText(`select ` + runColumns + ` from runs where schedule = $1 and fire_at = $2`)
-	sqlActive = sqlText(`select id from webhooks where state = 'active' order by id`)
-	sqlRanAt  = sqlText(`update tallies set last_run_at = $1 where webhook = any($2::text[])`)
+	sqlRunOf    = sqlText(`select ` + runColumns + ` from runs where schedule = $1 and fire_at = $2`)
+	sqlRunLease = sqlText(`select lease from runs where id = $1`)
+	sqlActive   = sqlText(`select id from webhooks where state = 'active' order by id`)
+	sqlRanAt    = sqlText(`update tallies set last_run_at = $1 where webhook = any($2::text[])`)
 	// A run that is open keeps its records, but for one whose owner is gone: nobody waits for it, and it must not keep
 	// records from one that somebody waits for.
 	sqlKeeping = sqlText(`
@@ -159,7 +161,7 @@ func (l *Ledger) LastFire(ctx context.Context, schedule string) (time.Time, erro
 // StartRun begins a run and takes on what is pending; see jobs.Runs. Records of webhooks that are not active are left:
 // they could not be sent, and the run would not end.
 func (l *Ledger) StartRun(ctx context.Context, s jobs.RunStart) (run jobs.Run, mine bool, err error) {
-	err = l.change(ctx, "start a run", func(ctx context.Context, t *tx) error {
+	err = l.lease(ctx, "start a run", func(ctx context.Context, t *tx) error {
 		run = jobs.Run{
 			ID: newID(), Kind: s.Kind, Schedule: s.Schedule, FireAt: s.FireAt.UTC(), StartedAt: t.now, Gathering: true,
 			Types: s.Types, Chatbots: s.Chatbots,
@@ -182,10 +184,20 @@ func (l *Ledger) StartRun(ctx context.Context, s jobs.RunStart) (run jobs.Run, m
 				run, err = scanRun(rows)
 				return err
 			})
-			mine = l.doubts.ours(run.ID)
+			if err != nil {
+				return err
+			}
+			var lease string
+			err = t.one(ctx, sqlRunLease, []any{run.ID}, &lease)
+			mine = lease == s.Lease // begun by a transaction that reported a failure
 			return err
 		}
-		t.doubt = doubt{run: run.ID, fire: s.Kind == jobs.Scheduled}
+		if s.Kind == jobs.Manual {
+			if err := t.hold(ctx, s.Lease); err != nil && !errors.Is(err, jobs.ErrLeaseLost) {
+				return err
+			}
+			t.doubt = doubt{lease: s.Lease, run: run.ID}
+		}
 		return t.adopt(ctx, s, &run)
 	})
 	return run, mine, err

@@ -20,8 +20,7 @@ func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 	for _, name := range []string{"postgres", "sqlite"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &stage{t: t, dsn: address(t, name), clock: &clock{now: start}}
-			s.Ledger = s.open()
+			s := stageOn(t, name)
 			test(t, s)
 			if !s.spoilt {
 				if err := s.audit(); err != nil {
@@ -30,6 +29,12 @@ func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 			}
 		})
 	}
+}
+
+func stageOn(t *testing.T, engine string) *stage {
+	s := &stage{t: t, dsn: address(t, engine), clock: &clock{now: start}}
+	s.Ledger = s.open()
+	return s
 }
 
 func address(t testing.TB, name string) string {

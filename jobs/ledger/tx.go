@@ -30,10 +30,15 @@ type tx struct {
 // change runs f in a transaction and once more where the database asks for it (serialization, deadlock), a few times.
 // what says what was attempted, for the error.
 func (l *Ledger) change(ctx context.Context, what string, f func(ctx context.Context, t *tx) error) error {
+	return l.persist(ctx, what, func(ctx context.Context) error { return l.once(ctx, f) })
+}
+
+// persist calls once, which runs a transaction, more than once where the database asks for it.
+func (l *Ledger) persist(ctx context.Context, what string, once func(ctx context.Context) error) error {
 	backoff := retry.WithMaxRetries(4, retry.WithJitter(5*time.Millisecond, retry.NewExponential(10*time.Millisecond)))
 	var last error
 	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-		last = l.once(ctx, f)
+		last = once(ctx)
 		l.pool.Renew(last)
 		if again(last) {
 			return retry.RetryableError(last)
@@ -86,17 +91,7 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	}
 	jobs.Heartbeat(ctx)
 	t := &tx{l: l, sql: begun, now: l.Now()}
-	open := l.doubts.take()
-	for _, d := range open {
-		if err = t.resolve(ctx, d); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		err = f(ctx, t)
-	}
-	if err != nil {
-		l.doubts.back(open)
+	if err := f(ctx, t); err != nil {
 		if e := begun.Rollback(); e != nil && !errors.Is(e, sql.ErrTxDone) {
 			return fmt.Errorf("%w (and rolling back: %w)", err, e)
 		}
@@ -104,12 +99,12 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 	}
 	defer l.work(ctx)()
 	if err := begun.Commit(); err != nil {
-		l.doubts.back(open)
-		l.doubts.put(t.doubt)
+		if !l.lite {
+			l.doubts.put(t.doubt)
+		}
 		return err
 	}
-	l.doubts.cleared(open)
-	l.doubts.give(t.doubt.ids)
+	l.doubts.give(t.doubt)
 	return nil
 }
 
