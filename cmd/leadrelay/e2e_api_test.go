@@ -36,11 +36,21 @@ func (s *site) writeToken(token string, mode os.FileMode) {
 
 var listens = regexp.MustCompile(`msg="admin listens" address=(\S+)`)
 
+// adminOf is where the admin listener is of the daemon that has logged this.
+func adminOf(t *testing.T, said string) string {
+	t.Helper()
+	found := listens.FindStringSubmatch(said)
+	if found == nil {
+		t.Fatal("it says no address of admin.listen")
+	}
+	return "http://" + found[1]
+}
+
 // admin is where the daemon's admin listener is.
 func (p *process) admin() string {
 	p.site.t.Helper()
 	p.says("admin listens")
-	return "http://" + listens.FindStringSubmatch(p.errs.String())[1]
+	return adminOf(p.site.t, p.errs.String())
 }
 
 // ask asks the daemon's API, which must answer with this status.

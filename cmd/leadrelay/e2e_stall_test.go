@@ -22,12 +22,8 @@ func health(t *testing.T, p *process) (code int, answer struct {
 },
 ) {
 	t.Helper()
-	found := regexp.MustCompile(`msg="admin listens" address=(\S+)`).FindStringSubmatch(p.errs.String())
-	if found == nil {
-		t.Fatal("it says no address of admin.listen")
-	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Get("http://" + found[1] + "/healthz")
+	res, err := client.Get(p.admin() + "/healthz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -100,8 +99,11 @@ func (o *ordeal) logs() string {
 // visit keeps what a daemon answers over HTTP.
 func (o *ordeal) visit(l *life) {
 	o.t.Helper()
-	for _, path := range []string{"/", "/healthz", "/metrics", "/api/v1/webhooks", "/api/v1/deliveries?limit=1000", "/api/v1/runs"} {
-		o.keep("GET"+path, string(o.get(l, path)))
+	for path, code := range map[string]int{
+		"/healthz": http.StatusOK, "/api/v1/webhooks": http.StatusOK, "/api/v1/deliveries?limit=1000": http.StatusOK, "/api/v1/runs": http.StatusOK,
+		"/": http.StatusNotFound, "/metrics": http.StatusNotFound,
+	} {
+		o.keep("GET"+path, string(o.get(l, code, path)))
 	}
 }
 
@@ -109,7 +111,7 @@ func (o *ordeal) visit(l *life) {
 func (o *ordeal) openRuns(l *life, before time.Time) (open []admin.Run) {
 	o.t.Helper()
 	var runs struct{ Items []admin.Run }
-	text := o.get(l, "/api/v1/runs?limit=1000")
+	text := o.get(l, http.StatusOK, "/api/v1/runs?limit=1000")
 	if err := json.Unmarshal(text, &runs); err != nil {
 		o.t.Fatalf("%v: %s", err, text)
 	}
@@ -121,14 +123,10 @@ func (o *ordeal) openRuns(l *life, before time.Time) (open []admin.Run) {
 	return open
 }
 
-// get is what a daemon answers to a path.
-func (o *ordeal) get(l *life, path string) []byte {
+// get is what a daemon answers to a path, which must come with this status.
+func (o *ordeal) get(l *life, code int, path string) []byte {
 	o.t.Helper()
-	found := regexp.MustCompile(`msg="admin listens" address=(\S+)`).FindStringSubmatch(l.said())
-	if found == nil {
-		o.t.Fatal("it says no address of admin.listen")
-	}
-	req, err := http.NewRequestWithContext(o.ctx, http.MethodGet, "http://"+found[1]+path, nil)
+	req, err := http.NewRequestWithContext(o.ctx, http.MethodGet, adminOf(o.t, l.said())+path, nil)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -139,8 +137,8 @@ func (o *ordeal) get(l *life, path string) []byte {
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		o.t.Fatal(err)
+	if err != nil || res.StatusCode != code {
+		o.t.Fatalf("GET %s: HTTP %d, want %d, and %v\n%s", path, res.StatusCode, code, err, text)
 	}
 	return text
 }
