@@ -18,6 +18,7 @@ type fault struct {
 	milder      bool          // the program goes on meanwhile, if slowly
 	unnoticed   time.Duration // it says nothing, and for so long nobody asks
 	heals       time.Duration // how long it takes to find out that answers were lost
+	hangs       bool          // nothing tells a command that it waits in vain
 	begin       func(h *host) (end func())
 }
 
@@ -88,8 +89,8 @@ var (
 	}
 	delays = []fault{
 		{name: "slow by 200 ms a message", long: 5 * time.Second, milder: true, begin: bad(weather{delay: 100 * time.Millisecond})},
-		{name: "slow by 2 s a message", long: 30 * time.Second, milder: true, begin: bad(weather{delay: time.Second})},
-		{name: "slow by 5 s a message", on: []string{"ledger"}, long: 75 * time.Second, milder: true, begin: bad(weather{delay: 2500 * time.Millisecond})},
+		{name: "slow by 2 s a message", long: 30 * time.Second, milder: true, hangs: true, begin: bad(weather{delay: time.Second})},
+		{name: "slow by 5 s a message", on: []string{"ledger"}, long: 75 * time.Second, milder: true, hangs: true, begin: bad(weather{delay: 2500 * time.Millisecond})},
 	}
 	networks = []fault{
 		{name: "stalled, then reset", long: 10 * time.Second, unnoticed: 30 * time.Second, begin: func(h *host) func() {
@@ -99,18 +100,18 @@ var (
 				h.link.turn(weather{})
 			}
 		}},
-		{name: "stalled for long", on: []string{"both"}, unnoticed: 30 * time.Second, long: 75 * time.Second, begin: bad(weather{stalled: true})},
+		{name: "stalled for long", on: []string{"both"}, hangs: true, unnoticed: 30 * time.Second, long: 75 * time.Second, begin: bad(weather{stalled: true})},
 		{name: "refused and reset", long: 5 * time.Second, begin: func(h *host) func() {
 			h.link.turn(weather{refuses: true})
 			h.link.reset()
 			return func() { h.link.turn(weather{}) }
 		}},
 		{name: "swallowed", unnoticed: 30 * time.Second, heals: 40 * time.Second, long: 10 * time.Second, begin: bad(weather{hole: true})},
-		{name: "swallowed for long", on: []string{"both"}, unnoticed: 30 * time.Second, heals: 40 * time.Second, long: 75 * time.Second, begin: bad(weather{hole: true})},
+		{name: "swallowed for long", on: []string{"both"}, hangs: true, unnoticed: 30 * time.Second, heals: 40 * time.Second, long: 75 * time.Second, begin: bad(weather{hole: true})},
 	}
 	locks = []fault{
 		{name: "tables locked", unnoticed: 30 * time.Second, long: 10 * time.Second, begin: locked},
-		{name: "tables locked for long", on: []string{"both"}, unnoticed: 30 * time.Second, long: 75 * time.Second, begin: locked},
+		{name: "tables locked for long", on: []string{"both"}, hangs: true, unnoticed: 30 * time.Second, long: 75 * time.Second, begin: locked},
 	}
 	commits = []fault{
 		{name: "cut at every commit", long: 10 * time.Second, short: 2 * time.Second, on: []string{"ledger"}, milder: true, begin: bad(weather{commits: 1})},

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +29,11 @@ type stint struct {
 	mu     sync.Mutex
 	waited bool     // /healthz named a database
 	wrong  []string // what was answered that should not have been
+	leaked []string // where the password was shown
 	asked  int      // requests to the API
 	denied int      // of them, those that were answered with 503
 	silent int      // and those that were not answered
+	hung   int      // commands that were killed, since they did not end
 }
 
 func (st *stint) object(format string, args ...any) {
@@ -43,28 +44,35 @@ func (st *stint) object(format string, args ...any) {
 	}
 }
 
+// reads looks for the password in what was printed or answered.
+func (st *stint) reads(what, text string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if strings.Contains(text, "HIDDEN") && len(st.leaked) < 5 {
+		st.leaked = append(st.leaked, fmt.Sprintf("%s shows the password: %s", what, text))
+	}
+}
+
 // watch asks the daemon how it is, its API, and the command line, until the function returned is called.
 func (s *siege) watch(st *stint) (end func()) {
-	found := regexp.MustCompile(`msg="admin listens" address=(\S+)`).FindStringSubmatch(s.daemon.said())
-	if found == nil {
-		s.t.Fatal("it says no address of admin.listen")
-	}
+	at := adminOf(s.t, s.daemon.said())
 	health := repeatedly(200*time.Millisecond, func() {
 		var answer struct {
 			Status, Reason string
 			Waiting        []string `json:"waiting_for"`
 		}
-		code, body, err := get("http://"+found[1]+"/healthz", 5*time.Second)
+		code, body, err := get(at+"/healthz", 5*time.Second)
 		if err != nil || code != http.StatusOK || json.Unmarshal(body, &answer) != nil || answer.Status != "ok" {
 			st.object("/healthz: %d %s %v", code, body, err)
 		}
+		st.reads("/healthz", string(body))
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		st.waited = st.waited || len(answer.Waiting) > 0
 		st.memory = max(st.memory, residentSize(s.daemon.cmd.Process.Pid))
 	})
 	api := repeatedly(500*time.Millisecond, func() {
-		code, body, err := get("http://"+found[1]+"/api/v1/webhooks", 25*time.Second)
+		code, body, err := get(at+"/api/v1/webhooks", 25*time.Second)
 		st.mu.Lock()
 		st.asked++
 		switch {
@@ -74,9 +82,10 @@ func (s *siege) watch(st *stint) (end func()) {
 			st.denied++
 		}
 		st.mu.Unlock()
-		if err == nil && code != http.StatusOK && code != http.StatusServiceUnavailable || bytes.Contains(body, []byte("HIDDEN")) {
+		if err == nil && code != http.StatusOK && code != http.StatusServiceUnavailable {
 			st.object("the API: %d %s", code, body)
 		}
+		st.reads("the API", string(body))
 	})
 	asking := repeatedly(2*time.Second, func() { s.askStatus(st) })
 	return func() {
@@ -95,19 +104,22 @@ func (s *siege) askStatus(st *stint) {
 		st.object("status: %v", err)
 		return
 	}
-	late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // such as of a lock, which it waits for
+	late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	late.Stop()
 	exit, failed := errors.AsType[*exec.ExitError](err)
 	said := errs.String()
+	st.reads("status", out.String()+said)
 	switch {
-	case strings.Contains(out.String()+said, "HIDDEN"):
-		st.object("status shows the password: %s%s", &out, said)
 	case !failed && err != nil:
 		st.object("status: %v", err)
 	case failed && exit.ExitCode() == exitFailed && strings.HasPrefix(said, "leadrelay: ") && strings.Count(said, "\n") == 1:
 	case failed && exit.ExitCode() >= 0:
 		st.object("status: exit code %d, and it says: %s", exit.ExitCode(), said)
+	case failed:
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		st.hung++
 	}
 }
 
@@ -139,7 +151,11 @@ func residentSize(pid int) (size int) {
 	return size
 }
 
-// judge demands what is to be expected of a daemon whose database failed.
+// mostMemory is what a daemon may come to have while a database fails, in KiB: several times what it has else.
+const mostMemory = 128 << 10
+
+// judge demands what is to be expected of a daemon whose database failed: of the short form, which shares its machine with
+// other tests and is of seconds, only that it shows no password.
 func (st *stint) judge(s *siege) {
 	s.t.Helper()
 	for line := range strings.Lines(s.daemon.said()[st.from:]) {
@@ -149,8 +165,14 @@ func (st *stint) judge(s *siege) {
 	}
 	lasted, resumed := st.mended.Sub(st.began), st.resumed.Sub(st.mended)
 	name := st.fault.name + ", " + st.side
-	s.t.Logf("%s; /healthz names a database: %v; of %d requests to the API %d had 503, %d no answer",
-		strings.ReplaceAll(st.row(), "\t", ", "), st.waited, st.asked, st.denied, st.silent)
+	s.t.Logf("%s; /healthz names a database: %v; of %d requests to the API %d had 503, %d no answer; %d commands hung",
+		strings.ReplaceAll(st.row(), "\t", ", "), st.waited, st.asked, st.denied, st.silent, st.hung)
+	for _, text := range st.leaked {
+		s.t.Errorf("%s: %s", name, text)
+	}
+	if !*tortureLong {
+		return
+	}
 	for _, text := range st.wrong {
 		s.t.Errorf("%s: %s", name, text)
 	}
@@ -159,6 +181,15 @@ func (st *stint) judge(s *siege) {
 	}
 	if limit := 20*time.Second + st.fault.heals; resumed > limit {
 		s.t.Errorf("%s: it went on after %v", name, resumed)
+	}
+	if st.silent > 0 {
+		s.t.Errorf("%s: of %d requests to the API %d had no answer", name, st.asked, st.silent)
+	}
+	if st.hung > 0 && !st.fault.hangs {
+		s.t.Errorf("%s: %d commands did not end", name, st.hung)
+	}
+	if st.memory > mostMemory {
+		s.t.Errorf("%s: it came to have %d MiB", name, st.memory>>10)
 	}
 	if !st.waited && !st.fault.milder && lasted > st.fault.unnoticed {
 		s.t.Errorf("%s: /healthz named no database that is waited for", name)
