@@ -107,8 +107,9 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 		a.hintOlder(ctx, p, o.scope)
 	}
 	heldBack := 0
+	var uncounted error
 	if err == nil {
-		heldBack = a.hintElsewhere(ctx, p, o.scope, result.Pending)
+		heldBack, uncounted = a.hintElsewhere(ctx, p, o.scope, result.Pending)
 	}
 	if run.Elsewhere > 0 {
 		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died they are sent again within half a minute, by the daemon or the next run.\n", countOf(run.Elsewhere, "record"))
@@ -116,6 +117,8 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	switch {
 	case err != nil:
 		return err
+	case uncounted != nil && ctx.Err() == nil: // it may be that nothing is owed, and it may be that something is
+		return uncounted
 	case result.Pending > 0 || result.Dead > 0 || run.Elsewhere > 0 || heldBack > 0:
 		return &exitError{code: exitPending}
 	case ctx.Err() != nil:
@@ -150,45 +153,34 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 
 // hintElsewhere says what is owed to the scope's webhooks and is not this run's, and counts what of it is owed to held
 // ones: without the rest the run may end well.
-func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) (heldBack int) {
-	if scope.Types != nil || scope.Chatbots != nil {
-		return 0 // what is owed is not counted by these
-	}
-	statuses, err := p.ledger.Status(ctx)
-	var set jobs.Registered
-	if err == nil {
-		set, err = p.ledger.Webhooks(ctx)
-	}
+func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) (heldBack int, err error) {
+	of, err := p.ledger.Owed(ctx, scope)
 	if err != nil {
-		a.log.Debug("what is owed besides was not counted", "error", err)
-		return 0
+		return 0, err
 	}
-	reasons := map[string]string{}
-	for i := range set.Webhooks {
-		if w := &set.Webhooks[i]; w.State == jobs.Held {
-			reasons[w.ID] = w.StateReason
-		}
+	set, err := p.ledger.Webhooks(ctx)
+	if err != nil {
+		return 0, err
 	}
 	owed, named := -pending, 0
-	for _, s := range statuses {
-		if scope.Webhooks != nil && !slices.Contains(scope.Webhooks, s.Webhook) {
-			continue
-		}
-		n := s.Pending + s.Sending
+	for _, n := range of {
 		owed += n
-		reason, isHeld := reasons[s.Webhook]
-		if !isHeld || n == 0 {
+	}
+	for i := range set.Webhooks {
+		w := &set.Webhooks[i]
+		n := of[w.ID]
+		if w.State != jobs.Held || n == 0 {
 			continue
 		}
 		heldBack += n
 		if named++; named <= 20 {
-			fmt.Fprintf(a.hintWriter(), "Webhook %s is held, with %s pending: %s\n", s.Webhook, countOf(n, "record"), reason)
+			fmt.Fprintf(a.hintWriter(), "Webhook %s is held, with %s pending: %s\n", w.ID, countOf(n, "record"), w.StateReason)
 		}
 	}
 	if owed > heldBack {
 		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a disabled webhook, or another run. See leadrelay delivery list --state pending\n", countOf(owed-heldBack, "record"))
 	}
-	return heldBack
+	return heldBack, nil
 }
 
 // hintWriter is where advice goes: beside the result, or out of the way of a JSON document.

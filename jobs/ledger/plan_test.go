@@ -182,6 +182,8 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"shift", sqlShift, []any{due[0], now, now}, ""},
 			{"status of the open", sqlOpen, nil, ""},
 			{"status of what is sending", sqlSending, nil, ""},
+			{"owed and pending", sqlOwedPending, []any{true, due, false, []string{"bot"}, true, due}, ""},
+			{"owed and sending", sqlOwedSending, []any{true, due, false, []string{"bot"}, true, due}, ""},
 			{"attempts of", sqlAttemptsOf, []any{ids[0]}, ""},
 			{"webhooks that stopped", sqlStopped, []any{now}, ""},
 			{"token", sqlToken, []any{make([]byte, 32)}, ""},
