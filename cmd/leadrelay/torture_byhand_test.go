@@ -24,14 +24,14 @@ func runsByHand(o *ordeal) {
 	run := func(h *host) error { return h.server.Run() }
 	begin := func(rows int) *life {
 		o.t.Helper()
-		s.app.insertMany("a", rows)
+		s.app.insertPersons("leads", "a", rows)
 		return o.launch(s.crm, "run-now")
 	}
 	const away = "is away, waiting for it"
 
 	// Away when it begins.
 	for _, hosts := range [][]*host{{s.source}, {s.ledger}, both} {
-		s.app.insertMany("a", 50)
+		s.app.insertPersons("leads", "a", 50)
 		at(hosts, stop)
 		l := o.launch(s.crm, "run-now")
 		l.says(away)
@@ -61,7 +61,7 @@ func runsByHand(o *ordeal) {
 		o.did("faults")
 	}
 	// Away for too long: when it begins, and in its midst.
-	s.app.insertMany("a", 10)
+	s.app.insertPersons("leads", "a", 10)
 	at([]*host{s.source}, stop)
 	s.givesUp(o.launch(s.crm, "run-now"), "open the source")
 	at([]*host{s.source}, run)

@@ -135,7 +135,7 @@ func (s *siege) write() {
 	for i := range 2 {
 		own := rand.New(rand.NewPCG(s.rand.Uint64(), uint64(i)))
 		ends = append(ends, repeatedly(40*time.Millisecond, func() {
-			_, _ = s.app.db.Exec(insertLead, string("ab"[own.IntN(2)]))
+			_, _ = s.app.insertPerson(string("ab"[own.IntN(2)]))
 		}))
 	}
 	s.written = sync.OnceFunc(func() {
@@ -177,7 +177,11 @@ func (s *siege) suffer(f fault, side string, lasts time.Duration) {
 func (s *siege) passes() {
 	s.t.Helper()
 	var id int64
-	s.until(func() bool { return s.app.db.QueryRow(insertLead, "a").Scan(&id) == nil }, "the source takes a row")
+	s.until(func() (ok bool) {
+		var err error
+		id, err = s.app.insertPerson("a")
+		return err == nil
+	}, "the source takes a row")
 	key := jobs.Key{Webhook: "atonce", Type: "Lead", Row: fmt.Sprint(id), Action: jobs.ActionCreate}.ID().String()
 	s.until(func() bool { return s.crm.has(key) }, "a row that is committed is delivered")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -78,8 +79,21 @@ func (w *writing) transaction(r *rand.Rand) error {
 const insertPerson = `insert into %s (chatbot_id, first_name, last_name, email, phone_number, content, session_id, uri)
 	values ($1, $2, $3, $4, $5, $6, $7, $8)`
 
+// personOf are its arguments. No two rows are the same, so that a row's record is known by what it says.
 func personOf(chatbot string) []any {
-	return []any{chatbot, person.first, person.last, person.email, person.phone, person.content, person.session, person.uri}
+	n := persons.Add(1)
+	return []any{
+		chatbot, fmt.Sprint(person.first, " ", n), person.last, fmt.Sprint(n, ".", person.email), person.phone,
+		fmt.Sprint(person.content, ", ", n), person.session, person.uri,
+	}
+}
+
+var persons atomic.Int64
+
+// insertPerson commits a lead and returns its id.
+func (a *application) insertPerson(chatbot string) (id int64, err error) {
+	err = a.db.QueryRow(fmt.Sprintf(insertPerson, "leads")+" returning id", personOf(chatbot)...).Scan(&id)
+	return id, err
 }
 
 // insertPersons commits rows of that table in one transaction.
