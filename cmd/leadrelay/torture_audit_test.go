@@ -215,14 +215,15 @@ func (o *ordeal) life(name string) *life {
 }
 
 // settles is how long before a blow something may have been acknowledged whose outcome was not committed: 50 ms of
-// settling, and a commit of what was settled before, on a machine that has much else to do.
+// settling, and a commit of what was settled before, on a machine that has much else to do. Lives are often shorter: what
+// holds a killed process to what was in flight is that the ledger is looked at after each kill (remember).
 const settles = 10 * time.Second
 
-// struck is the blow at which a request was in flight: it reached the CRM before the process went on, if it did, and was
-// answered shortly before the blow or after it.
-func (l *life) struck(r *request) (at time.Time, ok bool) {
+// struck is the blow at which a request was in flight that came again: it reached the CRM before the process went on, if it
+// did, and was answered shortly before the blow or after it, and came again after the blow.
+func (l *life) struck(r, again *request) (at time.Time, ok bool) {
 	for _, b := range l.blows {
-		if (b.over.IsZero() || r.at.Before(b.over)) && b.at.Sub(r.answered) <= settles {
+		if (b.over.IsZero() || r.at.Before(b.over)) && b.at.Sub(r.answered) <= settles && again.at.After(b.at) {
 			return b.at, true
 		}
 	}
@@ -230,7 +231,7 @@ func (l *life) struck(r *request) (at time.Time, ok bool) {
 }
 
 // auditDuplicates demands of every record that came again after it was acknowledged that it was in flight in a process
-// that was killed or paused, and counts them by blow.
+// that was killed or paused, and counts them by blow. None may have come again that the ledger had as delivered after a kill.
 func (o *ordeal) auditDuplicates(came map[string][]request) {
 	o.t.Helper()
 	type strike struct {
@@ -253,8 +254,8 @@ func (o *ordeal) auditDuplicates(came map[string][]request) {
 					o.t.Errorf("a request for %s came from nobody, %q", id, before.process)
 					continue
 				}
-				bounds[l.name] = (l.reloads + 1) * (tortureWorkers + settleBuffer) // each reload begins another runner
-				if at, ok := l.struck(before); ok {
+				bounds[l.name] = l.bound()
+				if at, ok := l.struck(before, r); ok {
 					b := strike{l.name, at}
 					if of[b] == nil {
 						of[b] = map[string]bool{}

@@ -54,9 +54,7 @@ func killedWhileRowsChange(o *ordeal) {
 			l.lived(o.between(10*time.Millisecond, 2500*time.Millisecond))
 		}
 		l.kill()
-		if o.rand.IntN(3) == 0 {
-			o.remember()
-		}
+		o.remember(crm)
 	}
 	close(over)
 	editors.Wait()

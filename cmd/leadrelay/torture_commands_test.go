@@ -44,6 +44,7 @@ func killedWhileOperated(o *ordeal) {
 		}
 		l.lived(o.between(0, time.Second))
 		l.kill()
+		o.remember(crm)
 	}
 	writing.end()
 	wishes := append(slices.Clone(crashWishes), wish{"late", "b", ""})

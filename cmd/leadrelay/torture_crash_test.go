@@ -47,9 +47,7 @@ func killedAtRandom(o *ordeal) {
 		}
 		l.lived(o.between(10*time.Millisecond, most))
 		l.kill()
-		if o.rand.IntN(3) == 0 {
-			o.remember()
-		}
+		o.remember(crm)
 	}
 	writing.end()
 	o.finish(crm)
@@ -84,9 +82,7 @@ func killedAtItsWorst(o *ordeal) {
 		l := o.launch(crm, moment.command...)
 		moment.reach(o, crm, l, install)
 		l.kill()
-		if o.rand.IntN(3) == 0 {
-			o.remember()
-		}
+		o.remember(crm)
 	}
 	writing.end()
 	o.finish(crm)
@@ -177,7 +173,7 @@ func killedAtItsBirth(o *ordeal) {
 			l := p.launch(crm, o.someCommand()...)
 			l.lived(o.between(0, birth*3/2))
 			l.kill()
-			p.remember()
+			p.remember(crm)
 		}
 		parts, crms = append(parts, p), append(crms, crm)
 	}

@@ -44,6 +44,7 @@ func severalDaemons(o *ordeal) {
 	byHand := o.launch(crm, "run-now", "--no-wait")
 	killed.sees(crm.next(1+o.rand.IntN(100), o.rand.IntN(2) == 0))
 	killed.kill()
+	o.remember(crm)
 	byHand.await(exitDone, exitPending)
 	again := serve(0)
 
@@ -162,6 +163,7 @@ func killedInARun(o *ordeal) {
 		}, "a run begins")
 		time.Sleep(o.between(0, 150*time.Millisecond))
 		lives[victim].kill()
+		o.remember(crm)
 		lives[victim] = o.launch(crm, "serve")
 		lives[victim].says("msg=serving")
 	}

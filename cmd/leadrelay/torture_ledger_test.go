@@ -63,23 +63,44 @@ func (o *ordeal) each(db *sql.DB, query string, f func(scan func(...any) error) 
 	}
 }
 
-// remember notes what the ledger has as delivered, none of which may come again. No process may be at work.
-func (o *ordeal) remember() {
+// remember is called after a kill. It notes what the ledger has as delivered, none of which may come again, and holds what
+// was acknowledged to the process that was killed and is not there against the bound: that alone was in flight, and may. With
+// a ledger that is a file no process may be at work.
+func (o *ordeal) remember(crm *witness) {
 	o.t.Helper()
 	o.read(func(db *sql.DB, schema string) {
-		now := time.Now()
 		if !o.made(db) {
 			return
 		}
+		var fresh []string
 		o.each(db, "select id from "+schema+"deliveries where state = 'delivered'", func(scan func(...any) error) error {
 			var id string
 			err := scan(&id)
 			if _, known := o.recorded[id]; !known {
-				o.recorded[id] = now
+				fresh = append(fresh, id)
 			}
 			return err
 		})
+		now := time.Now()
+		for _, id := range fresh {
+			o.recorded[id] = now
+		}
 	})
+	for _, l := range o.lives {
+		if !l.killed || l.weighed {
+			continue
+		}
+		l.weighed = true
+		inFlight := 0
+		for _, id := range crm.ackedTo(l.name) {
+			if _, known := o.recorded[id]; !known {
+				inFlight++
+			}
+		}
+		if inFlight > l.bound() {
+			o.t.Errorf("when %s was killed %d records were acknowledged to it that the ledger does not have as delivered: the bound is %d", l.name, inFlight, l.bound())
+		}
+	}
 }
 
 // made reports whether the ledger's tables are there: a process may have been killed before it made them.

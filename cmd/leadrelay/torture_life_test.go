@@ -20,6 +20,7 @@ type life struct {
 	log            string // a file
 	started, ended time.Time
 	killed         bool
+	weighed        bool // what was in flight when it was killed was counted
 	told           bool // to stop
 	blows          []blow
 	gone           chan struct{} // closed when it has ended
@@ -68,6 +69,10 @@ func (o *ordeal) launchSkewed(w *witness, path string, skew time.Duration, args 
 	})
 	return l
 }
+
+// bound is how many records may come twice by one blow: a request each worker, and a settle buffer. Each reload begins
+// another runner.
+func (l *life) bound() int { return (l.reloads + 1) * (tortureWorkers + settleBuffer) }
 
 // lived waits at most so long for the end.
 func (l *life) lived(most time.Duration) {

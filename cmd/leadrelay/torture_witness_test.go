@@ -176,6 +176,19 @@ func (w *witness) ackedBefore(req *request) bool {
 	return false
 }
 
+// ackedTo are the ids that were acknowledged to a process.
+func (w *witness) ackedTo(process string) (ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if r.acked && r.process == process {
+			ids = append(ids, r.id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
 // count is how many ids were acknowledged, and how many requests came.
 func (w *witness) count() (acked, requests int) {
 	w.mu.Lock()
