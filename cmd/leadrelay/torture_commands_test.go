@@ -80,6 +80,8 @@ func (op *operator) acts() {
 	case roll <= 3 && byHand:
 		op.run(append([]string{"webhook", "rotate-key", id}, [][]string{nil, {"--now"}, {"--finish"}}[r.IntN(3)]...)...)
 		op.learn(id)
+	case roll == 5:
+		op.run("reconcile", "--json")
 	case roll == 4:
 		op.run("backfill", "--webhook", id)
 	default:

@@ -94,6 +94,7 @@ type ordeal struct {
 	secrets  []string             // that were made: no output may hold them
 	stops    bool                 // webhooks are disabled at times
 	asked    int                  // commands whose output is kept
+	proved   int                  // records that reconcile counted as delivered
 
 	mu sync.Mutex
 	figures
