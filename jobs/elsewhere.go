@@ -11,8 +11,11 @@ import (
 
 // takeOver waits until none of these deliveries, which other processes were sending when a run by hand began, is under
 // way there any more. A process that lives settles them. Where one died, its lease runs out: what it was sending is then
-// taken on into the run, if no other process is quicker.
-func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sending []uuid.UUID) error {
+// taken on into the run, if no other process is quicker. lostOnly: of processes that may live none is waited for.
+func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sending []Flight, lostOnly bool) error {
+	if lostOnly {
+		sending = slices.DeleteFunc(slices.Clone(sending), func(f Flight) bool { return !f.RanOut })
+	}
 	pause := 100 * time.Millisecond
 	absent := map[uuid.UUID]bool{}
 	for len(sending) > 0 {
@@ -36,13 +39,13 @@ func (r *Runner) takeOver(ctx context.Context, run string, start RunStart, sendi
 		// absent twice, with what is pending taken on between, has an outcome or is the run's. To take on costs as much
 		// as to begin a run, so it is done only where one is absent for the first time.
 		newly := false
-		sending = slices.DeleteFunc(sending, func(id uuid.UUID) bool {
-			if still[id] {
-				delete(absent, id)
-				return false
+		sending = slices.DeleteFunc(sending, func(f Flight) bool {
+			if now, ok := still[f.ID]; ok {
+				delete(absent, f.ID)
+				return lostOnly && !now.RanOut // it lives
 			}
-			again := absent[id]
-			absent[id] = true
+			again := absent[f.ID]
+			absent[f.ID] = true
 			newly = newly || !again
 			return again
 		})
@@ -69,12 +72,12 @@ func (r *Runner) takeOn(ctx context.Context, run string, start RunStart) error {
 }
 
 // elsewhere is what other processes are sending to the webhooks in scope.
-func (r *Runner) elsewhere(ctx context.Context, start RunStart) (map[uuid.UUID]bool, error) {
-	sending := map[uuid.UUID]bool{}
+func (r *Runner) elsewhere(ctx context.Context, start RunStart) (map[uuid.UUID]Flight, error) {
+	sending := map[uuid.UUID]Flight{}
 	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
-		ids, err := r.o.Ledger.Elsewhere(ctx, start)
-		for _, id := range ids {
-			sending[id] = true
+		flights, err := r.o.Ledger.Elsewhere(ctx, start)
+		for _, f := range flights {
+			sending[f.ID] = f
 		}
 		return err
 	})

@@ -50,7 +50,7 @@ func TestRunNowTakesOver(t *testing.T) {
 			}
 			return nil
 		}
-		run := b.runNow(false)
+		run := b.runNow(false, shortLease)
 		if run.Gathered != 3 || run.Delivered != 3 || run.Carried != 0 || run.Elsewhere != 0 {
 			t.Errorf("run: %+v", run)
 		}

@@ -331,6 +331,9 @@ func (b *bench) runner(change ...func(*jobs.Options)) *jobs.Runner {
 
 var errAway = errors.New("the database is away")
 
+// shortLease is as the program's.
+func shortLease(o *jobs.Options) { o.LeaseTTL = 30 * time.Second }
+
 // serve runs a daemon for a while.
 func (b *bench) serve(d time.Duration, change ...func(*jobs.Options)) {
 	b.t.Helper()
@@ -341,9 +344,9 @@ func (b *bench) serve(d time.Duration, change ...func(*jobs.Options)) {
 	}
 }
 
-func (b *bench) runNow(noWait bool) jobs.Run {
+func (b *bench) runNow(noWait bool, change ...func(*jobs.Options)) jobs.Run {
 	b.t.Helper()
-	run, err := b.runner().RunNow(context.Background(), jobs.Scope{}, noWait, nil)
+	run, err := b.runner(change...).RunNow(context.Background(), jobs.Scope{}, noWait, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}

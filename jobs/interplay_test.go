@@ -39,11 +39,18 @@ func (f *flawed) KeepLease(ctx context.Context, lease string, ttl time.Duration)
 	return f.Ledger.KeepLease(ctx, lease, ttl)
 }
 
-func (f *flawed) Reclaim(ctx context.Context, except ...string) (int, error) {
+func (f *flawed) Reclaim(ctx context.Context, own ...string) (int, error) {
 	if f.away != nil && f.away() {
 		return 0, errAway
 	}
-	return f.Ledger.Reclaim(ctx, except...)
+	return f.Ledger.Reclaim(ctx, own...)
+}
+
+func (f *flawed) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) {
+	if f.away != nil && f.away() {
+		return nil, errAway
+	}
+	return f.Ledger.Orphans(ctx, lease)
 }
 
 func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {
@@ -126,7 +133,7 @@ func TestStopWhileTheLedgerIsAway(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
-		err := b.runner(l.use, func(o *jobs.Options) { o.LeaseTTL = 30 * time.Second }).Serve(ctx, func() {})
+		err := b.runner(l.use, shortLease).Serve(ctx, func() {})
 		lost, ok := errors.AsType[*jobs.UnrecordedError](err)
 		if sent := len(b.crm.times("acme", start)); !ok || lost.Outcomes != sent || !errors.Is(err, errAway) {
 			t.Errorf("%d records were sent, and it says: %v", sent, err)
@@ -135,7 +142,7 @@ func TestStopWhileTheLedgerIsAway(t *testing.T) {
 			t.Errorf("it took %v to stop", took)
 		}
 		time.Sleep(time.Minute) // its lease runs out
-		b.runNow(false)
+		b.runNow(false, shortLease)
 		if diff := cmp.Diff(map[string]int{"delivered": 1100}, b.states()); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)
 		}
@@ -241,7 +248,7 @@ func TestLeaseLostWhileGathering(t *testing.T) {
 			return nil
 		}}
 		rows := b.leads.add("bot", 1100)
-		run, err := b.runner(l.use, func(o *jobs.Options) { o.LeaseTTL = 30 * time.Second }).RunNow(context.Background(), jobs.Scope{}, false, nil)
+		run, err := b.runner(l.use, shortLease).RunNow(context.Background(), jobs.Scope{}, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,8 @@ type holder struct {
 	mu      sync.Mutex
 	token   string
 	sure    time.Time     // the lease holds at least until then, by our monotonic clock
+	begun   time.Time     // when the last renewal that was done began
+	since   time.Time     // when the ledger was back, or first there, after too long without a renewal
 	changed chan struct{} // closed when token or sure change
 
 	doubted chan struct{} // somebody heard that the lease is lost: look at once
@@ -41,14 +43,15 @@ func (h *holder) take(ctx context.Context) error {
 		began := time.Now()
 		token, err := h.ledger.TakeLease(ctx, owner, h.ttl)
 		if err == nil {
-			h.set(token, began.Add(h.ttl))
+			h.set(token, began)
 		}
 		return err
 	})
 }
 
 // keep renews the lease until ctx ends. A lost lease is replaced; what was sent under it is settled by its old token,
-// or fenced off.
+// or fenced off. While it fails it is tried more often: others take a lease that ran out for a dead process's soon after
+// the ledger is back.
 func (h *holder) keep(ctx context.Context) {
 	loop, away, unanswered := loopOf(ctx), false, false
 	tick := time.NewTicker(h.ttl / 4)
@@ -88,9 +91,12 @@ func (h *holder) keep(ctx context.Context) {
 		case !unanswered:
 			loop.fail(err)
 		}
+		pause := h.ttl / 4
 		if err != nil && ctx.Err() == nil {
+			pause = min(pause, atMostEvery)
 			h.log.Debug("the lease was not renewed; trying again", "error", err)
 		}
+		tick.Reset(pause)
 	}
 }
 
@@ -101,7 +107,7 @@ func (h *holder) renew(ctx context.Context) error {
 	err := h.ledger.KeepLease(attempt, token, h.ttl)
 	cancel()
 	if err == nil {
-		h.set(token, began.Add(h.ttl))
+		h.set(token, began)
 		return nil
 	}
 	if !errors.Is(err, ErrLeaseLost) {
@@ -167,10 +173,29 @@ func (h *holder) replaced(ctx context.Context, token string) error {
 	}
 }
 
-func (h *holder) set(token string, sure time.Time) {
+// steady reports whether the ledger has been there all the time for as long as a lease lasts, as far as this process can
+// tell: a lease that ran out is a dead process's then. After an outage, of which a process that has just begun does not
+// know, it may be that of one that lives and has not come to renew it yet; what that one is sending is not to be sent again.
+func (h *holder) steady() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.token, h.sure = token, sure
+	return time.Since(h.since) >= h.ttl && !h.missed(time.Now())
+}
+
+// missed reports whether so long went by since the last renewal that the leases of others may have run out. The wall clock
+// too, as in holds. It needs h.mu.
+func (h *holder) missed(now time.Time) bool {
+	return now.Sub(h.begun) > h.ttl/2 || now.Round(0).Sub(h.begun.Round(0)) > h.ttl/2
+}
+
+// set notes a renewal, or another lease.
+func (h *holder) set(token string, began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := time.Now(); h.missed(now) {
+		h.since = now
+	}
+	h.token, h.begun, h.sure = token, began, began.Add(h.ttl)
 	close(h.changed)
 	h.changed = make(chan struct{})
 }

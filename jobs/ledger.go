@@ -39,8 +39,9 @@ type Leases interface {
 	KeepLease(ctx context.Context, lease string, ttl time.Duration) error
 	// DropLease ends a lease and puts back, due at once, what is still sending under it.
 	DropLease(ctx context.Context, lease string) error
-	// Reclaim puts back what is sending under leases that ran out, except these, and counts it.
-	Reclaim(ctx context.Context, except ...string) (int, error)
+	// Reclaim puts back what is sending under leases that ran out, and counts it; nothing where one of these, the caller's
+	// own, ran out as well: then the ledger was away for long, and other processes live, too.
+	Reclaim(ctx context.Context, own ...string) (int, error)
 }
 
 // A Stream is what the ledger knows of a stream.
@@ -209,6 +210,12 @@ type RunStart struct {
 	Chatbots []string  // only these chatbots' records; nil: all
 }
 
+// A Flight is a delivery that some process is sending.
+type Flight struct {
+	ID     uuid.UUID
+	RanOut bool // the lease under which it is sent: unless that is renewed soon, the process has died
+}
+
 // Runs keeps what is said of runs, and which fires of a schedule have been.
 type Runs interface {
 	// LastFire is a schedule's last fire; the first call for a schedule enters now, so that nothing before it is
@@ -227,16 +234,18 @@ type Runs interface {
 	// Sending counts a run's records that some process is sending.
 	Sending(ctx context.Context, id string) (int, error)
 	// Elsewhere returns what of s's webhooks, types and chatbots is sending under other leases than s's.
-	Elsewhere(ctx context.Context, s RunStart) ([]uuid.UUID, error)
-	// TakeOver reclaims leases that ran out, and takes on into a run that gathers what StartRun would.
+	Elsewhere(ctx context.Context, s RunStart) ([]Flight, error)
+	// TakeOver takes on into a run that gathers what StartRun would.
 	TakeOver(ctx context.Context, run string, s RunStart) error
-	// Gathering returns the runs whose pages are still being read under a lease that holds: rows that any process
-	// reads meanwhile for a webhook of theirs belong to them. Webhooks, Types and Chatbots are those of the start.
+	// Gathering returns the runs whose pages are still being read: rows that any process reads meanwhile for a webhook of
+	// theirs belong to them. Of manual ones only those under a lease that holds: nobody takes over the others. Webhooks,
+	// Types and Chatbots are those of the start.
 	Gathering(ctx context.Context) ([]Run, error)
 	// GatherDone says that all pages of a run were read.
 	GatherDone(ctx context.Context, id string) error
-	// Orphans gives this lease the scheduled runs that were left gathering by a lease that ran out, and ends the
-	// manual ones.
+	// Orphans gives this lease the scheduled runs that were left gathering by a lease that ran out, and ends the manual
+	// ones; neither where this lease ran out itself, see Reclaim. It returns all scheduled ones that gather under this
+	// lease, since the answer to who began one, or took one over, may have been lost.
 	Orphans(ctx context.Context, lease string) ([]Run, error)
 	// EndRuns closes the runs that are gathered and have nothing under way, and returns those that it closed.
 	EndRuns(ctx context.Context) ([]Run, error)

@@ -16,14 +16,14 @@ type Scope struct {
 }
 
 // RunNow gathers, pushes all that is pending for the webhooks in scope, new or left from spent rounds, and waits for
-// the retries, and for what other processes are sending to them, of which one may have died; with noWait for its own
-// first attempts only. It may run beside other runners on the same ledger: no record
+// the retries, and for what other processes are sending to them, of which one may have died; with noWait for first
+// attempts only: its own, and those that a process left that has died by now. It may run beside other runners on the same ledger: no record
 // is pushed by two. progress, where given, is told of the run as it goes on. The run returned is as it stands in the
 // end; a stream that could not be read is an error, and what the other streams gave is pushed all the same.
 func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress func(Run)) (Run, error) {
 	var run Run
 	var gathering error
-	var sending []uuid.UUID // by others, when the run begins
+	var sending []Flight // by others, when the run begins
 	elsewhere := 0
 	err := r.session(ctx, func(ctx context.Context) error {
 		webhooks, err := r.inScope(ctx, scope)
@@ -32,13 +32,11 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		}
 		start := RunStart{Kind: Manual, Lease: r.holder.current(), Webhooks: webhooks, Chatbots: scope.Chatbots, Types: scope.Types}
 		err = r.wait.do(ctx, TheLedger, func(ctx context.Context) error {
-			if _, err := r.reclaim(ctx); err != nil {
+			flights, err := r.o.Ledger.Elsewhere(ctx, start)
+			if err != nil {
 				return err
 			}
-			var err error
-			if sending, err = r.o.Ledger.Elsewhere(ctx, start); err != nil {
-				return err
-			}
+			sending = flights
 			run, _, err = r.o.Ledger.StartRun(ctx, start)
 			return err
 		})
@@ -54,10 +52,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		go func() {
 			defer close(gathered)
 			gathering = r.gatherFor(working, begun, func() error {
-				if noWait {
-					return nil
-				}
-				return r.takeOver(working, begun.ID, start, sending)
+				return r.takeOver(working, begun.ID, start, sending, noWait)
 			})
 		}()
 		err = r.await(ctx, &run, webhooks, noWait, progress, gathered, dispatched)
@@ -65,10 +60,10 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		<-gathered
 		<-dispatched
 		if err == nil && noWait && len(sending) > 0 {
-			var still map[uuid.UUID]bool
+			var still map[uuid.UUID]Flight
 			still, err = r.elsewhere(ctx, start)
-			for _, id := range sending {
-				if still[id] {
+			for _, f := range sending {
+				if _, ok := still[f.ID]; ok {
 					elsewhere++
 				}
 			}

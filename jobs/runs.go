@@ -87,6 +87,17 @@ func (r *Runner) begin(runs []Run) []*activeRun {
 	return begun
 }
 
+// reading are the ids of the runs that this process gathers for.
+func (r *Runner) reading() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make(map[string]bool, len(r.runs))
+	for _, a := range r.runs {
+		ids[a.ID] = true
+	}
+	return ids
+}
+
 func (r *Runner) end(run *activeRun) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -160,16 +160,9 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 				r.log.Warn("records that a dead process was sending are due again", "records", n)
 				nudge(r.wake)
 			}
-			orphans, err := r.o.Ledger.Orphans(ctx, r.holder.current())
-			if err != nil {
+			if err := r.adopt(ctx); err != nil {
 				return err
 			}
-			ids := make([]string, len(orphans))
-			for i, run := range orphans {
-				ids[i] = run.ID
-				r.log.Warn("run taken over from a dead process", "run", run.ID, "schedule", run.Schedule)
-			}
-			r.gatherInBackground(ctx, orphans, ids)
 			ended, err := r.o.Ledger.EndRuns(ctx)
 			for i := range ended {
 				r.logEnd(&ended[i])
@@ -204,10 +197,33 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 	}
 }
 
-// reclaim puts back what dead processes were sending. After the ledger was away for longer than a lease lasts, this
-// process's own has run out as well, and what it holds is not to be sent again for that: it lives.
+// reclaim puts back what dead processes were sending, where it is known who is dead.
 func (r *Runner) reclaim(ctx context.Context) (int, error) {
+	if !r.holder.steady() {
+		return 0, nil
+	}
 	return r.o.Ledger.Reclaim(ctx, r.holder.current())
+}
+
+// adopt reads for the runs that dead processes were reading for, and for those that the ledger gave to this one without its
+// knowing.
+func (r *Runner) adopt(ctx context.Context) error {
+	if !r.holder.steady() {
+		return nil
+	}
+	known := r.reading() // before the ledger is asked, which may still have as gathering what ends meanwhile
+	orphans, err := r.o.Ledger.Orphans(ctx, r.holder.current())
+	if err != nil {
+		return err
+	}
+	var ids []string
+	orphans = slices.DeleteFunc(orphans, func(run Run) bool { return known[run.ID] })
+	for _, run := range orphans {
+		ids = append(ids, run.ID)
+		r.log.Warn("run taken over from a dead process", "run", run.ID, "schedule", run.Schedule)
+	}
+	r.gatherInBackground(ctx, orphans, ids)
+	return nil
 }
 
 // logEnd says what became of a run.

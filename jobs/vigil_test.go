@@ -107,11 +107,11 @@ func (l interruptedLedger) KeepLease(ctx context.Context, lease string, ttl time
 	return l.Ledger.KeepLease(ctx, lease, ttl)
 }
 
-func (l interruptedLedger) Reclaim(ctx context.Context, except ...string) (int, error) {
+func (l interruptedLedger) Reclaim(ctx context.Context, own ...string) (int, error) {
 	if err := l.call(ctx, "Reclaim"); err != nil {
 		return 0, err
 	}
-	return l.Ledger.Reclaim(ctx, except...)
+	return l.Ledger.Reclaim(ctx, own...)
 }
 
 func (l interruptedLedger) Prune(ctx context.Context, before time.Time) error {

@@ -112,7 +112,7 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 		heldBack, uncounted = a.hintElsewhere(ctx, p, o.scope, result.Pending)
 	}
 	if run.Elsewhere > 0 {
-		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died they are sent again within half a minute, by the daemon or the next run.\n", countOf(run.Elsewhere, "record"))
+		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died the daemon sends them again within half a minute, or the next run does.\n", countOf(run.Elsewhere, "record"))
 	}
 	switch {
 	case err != nil:

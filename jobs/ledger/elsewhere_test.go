@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
@@ -37,17 +35,24 @@ func TestTakeOver(t *testing.T) {
 			"another chatbot":  {jobs.RunStart{Lease: lease, Chatbots: []string{"nobody"}}, 0},
 			"for another once": {jobs.RunStart{Lease: dead}, 1},
 		} {
-			if got := must[[]uuid.UUID](t)(s.Elsewhere(ctx, tt.start)); len(got) != tt.want {
+			got := must[[]jobs.Flight](t)(s.Elsewhere(ctx, tt.start))
+			if len(got) != tt.want {
 				t.Errorf("%s: %v, want %d", name, got, tt.want)
+			}
+			for _, f := range got {
+				if f.RanOut != (f.ID != mine.ID) {
+					t.Errorf("%s: the lease of %v ran out: %v", name, f.ID, f.RanOut)
+				}
 			}
 		}
 		run := s.begin(start)
 		s.wantRun("begun", run.ID, jobs.Run{})
+		must[int](t)(s.Reclaim(ctx, lease))
 		for range 2 {
 			s.must(s.TakeOver(ctx, run.ID, start))
 			s.wantRun("taken over", run.ID, jobs.Run{Gathered: 1})
 		}
-		if got := must[[]uuid.UUID](t)(s.Elsewhere(ctx, start)); len(got) != 0 {
+		if got := must[[]jobs.Flight](t)(s.Elsewhere(ctx, start)); len(got) != 0 {
 			t.Errorf("still elsewhere: %v", got)
 		}
 		if got := s.get(elsewhere.ID); got.State != jobs.Pending || got.Run == run.ID {

@@ -17,7 +17,10 @@ var (
 	sqlKeepLease = sqlText(`update leases set expires_at = $2 where token = $1`)
 	sqlHold      = sqlText(`select token from leases where token = $1 for key share`)
 	sqlDropLease = sqlText(`delete from leases where token = $1`)
-	sqlExpired   = sqlText(`delete from leases where expires_at <= $1 and token <> all($2::text[]) returning token`)
+	sqlExpired   = sqlText(`
+		delete from leases where expires_at <= $1
+			and not exists (select 1 from leases as own where own.token = any($2::text[]) and own.expires_at <= $1)
+		returning token`)
 
 	// Whether a CRM has what was sending is not known, so a row of these may have to be told as gone.
 	sqlLockMaybeTried = sqlText(`
@@ -75,14 +78,15 @@ func (l *Ledger) DropLease(ctx context.Context, lease string) error {
 // such deliveries, and looking for them costs as much as all that was sent since the last vacuum.
 const sweep = 10 * time.Minute
 
-// Reclaim removes the leases that ran out, except these, and puts back what is sending under them or, at times, under none.
-func (l *Ledger) Reclaim(ctx context.Context, except ...string) (int, error) {
+// Reclaim removes the leases that ran out, unless the caller's own is among them, and puts back what is sending under them
+// or, at times, under none.
+func (l *Ledger) Reclaim(ctx context.Context, own ...string) (int, error) {
 	var n int
 	err := l.change(ctx, "reclaim expired leases", func(ctx context.Context, t *tx) error {
 		n = 0
 		// The delete looks at the row anew where a heartbeat has just moved it, so a lease that was kept stays.
 		var expired []string
-		err := t.each(ctx, sqlExpired, []any{t.now, except}, func(rows *sql.Rows) error {
+		err := t.each(ctx, sqlExpired, []any{t.now, own}, func(rows *sql.Rows) error {
 			var token string
 			err := rows.Scan(&token)
 			expired = append(expired, token)

@@ -50,9 +50,15 @@ func (m *model) lose(lost func(lease string) bool) {
 }
 
 func (m *model) reclaim(t *rapid.T) {
-	_, err := m.ledger(t).Reclaim(context.Background())
+	var own []string // by one who holds a lease, or by one who does not say
+	if len(m.leases) > 0 && rapid.Bool().Draw(t, "under a lease") {
+		own = append(own, m.lease(t))
+	}
+	_, err := m.ledger(t).Reclaim(context.Background(), own...)
 	noError(t, err)
-	m.lose(func(lease string) bool { return !m.live(lease) })
+	if len(own) == 0 || m.live(own[0]) {
+		m.lose(func(lease string) bool { return !m.live(lease) })
+	}
 }
 
 func (m *model) drop(t *rapid.T) {

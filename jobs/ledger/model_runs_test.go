@@ -70,7 +70,6 @@ func (m *model) takeOver(t *rapid.T) {
 		}
 		start := jobs.RunStart{Kind: jobs.Manual, Lease: r.lease, Webhooks: r.Webhooks}
 		noError(t, m.ledger(t).TakeOver(context.Background(), r.ID, start))
-		m.lose(func(lease string) bool { return lease != r.lease && !m.live(lease) })
 		m.adopt(r, start)
 		return
 	}
@@ -95,8 +94,8 @@ func (m *model) orphans(t *rapid.T) {
 		taken[r.ID] = true
 	}
 	for _, r := range m.openRuns() {
-		lost := !m.live(r.lease)
-		if taken[r.ID] != (lost && r.Kind == jobs.Scheduled && r.Gathering) {
+		lost := !m.live(r.lease) && m.live(lease)
+		if taken[r.ID] != ((lost || r.lease == lease) && r.Kind == jobs.Scheduled && r.Gathering) {
 			t.Fatalf("run taken over: %v; %+v", taken[r.ID], r)
 		}
 		switch {

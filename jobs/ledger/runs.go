@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -44,7 +45,8 @@ var (
 	sqlSendingOf = sqlText(`select count(*) from deliveries where state = 'sending' and run = $1`)
 	sqlGathering = sqlText(`
 		select ` + runColumns + ` from runs
-		where ended_at is null and gathering and lease in (select token from leases where expires_at > $1) order by id`)
+		where ended_at is null and gathering and (kind = 'scheduled' or lease in (select token from leases where expires_at > $1))
+		order by id`)
 	sqlRunOf    = sqlText(`select ` + runColumns + ` from runs where schedule = $1 and fire_at = $2`)
 	sqlRunLease = sqlText(`select lease from runs where id = $1`)
 	sqlActive   = sqlText(`select id from webhooks where state = 'active' order by id`)
@@ -73,12 +75,11 @@ var (
 	sqlGatherDone = sqlText(`update runs set gathering = $2 where id = $1`)
 	sqlTakeOver   = sqlText(`
 		update runs set lease = $1
-		where ended_at is null and gathering and kind = 'scheduled'
-			and lease not in (select token from leases where expires_at > $2)
+		where ended_at is null and gathering and kind = 'scheduled' and (lease = $1 or ` + abandoned("$1", "$2") + `)
 		returning ` + runColumns)
 	sqlEndManual = sqlText(`
-		update runs set ended_at = $1
-		where ended_at is null and kind = 'manual' and lease not in (select token from leases where expires_at > $1)`)
+		update runs set ended_at = $2
+		where ended_at is null and kind = 'manual' and ` + abandoned("$1", "$2"))
 	sqlEndRuns = sqlText(`
 		update runs set ended_at = $1
 		where ended_at is null and not gathering
@@ -95,6 +96,13 @@ var (
 			and gathered + carried - delivered - test_answers - failed - dead <= $3
 		returning ` + runColumns)
 )
+
+// abandoned is the condition of a run whose process is gone, in the eyes of one whose own lease holds: where that ran out,
+// too, the ledger was away for long.
+func abandoned(own, now string) string {
+	return strings.NewReplacer("OWN", own, "NOW", now).Replace(`lease not in (select token from leases where expires_at > NOW)
+		and exists (select 1 from leases where token = OWN and expires_at > NOW)`)
+}
 
 // runCounts are what a transaction adds to the counts of runs.
 type runCounts map[string]*runCount
@@ -299,7 +307,7 @@ func (l *Ledger) Sending(ctx context.Context, id string) (n int, err error) {
 	return n, err
 }
 
-// Gathering returns the runs whose pages are being read under a lease that holds.
+// Gathering returns the runs whose pages are being read, but for manual ones whose lease ran out.
 func (l *Ledger) Gathering(ctx context.Context) ([]jobs.Run, error) {
 	var runs []jobs.Run
 	err := l.view("look for runs that gather", func(t *tx) error {
@@ -318,8 +326,8 @@ func (l *Ledger) GatherDone(ctx context.Context, id string) error {
 	return l.changeOne(ctx, "end the gathering of run "+id, sqlGatherDone, id, false)
 }
 
-// Orphans gives this lease the scheduled runs that were left gathering, and ends the manual ones whose process is
-// gone. Scheduled ones that were gathered need no owner: their records are claimed by anyone, and EndRuns ends them.
+// Orphans gives this lease the scheduled runs that were left gathering, and returns all that it has; and ends the manual
+// ones whose process is gone. Scheduled ones that were gathered need no owner: their records are claimed by anyone, and EndRuns ends them.
 func (l *Ledger) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) {
 	var runs []jobs.Run
 	err := l.change(ctx, "take over orphaned runs", func(ctx context.Context, t *tx) error {
@@ -327,7 +335,7 @@ func (l *Ledger) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) 
 		if err := t.hold(ctx, lease); err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, sqlEndManual, t.now); err != nil {
+		if _, err := t.exec(ctx, sqlEndManual, lease, t.now); err != nil {
 			return err
 		}
 		return t.each(ctx, sqlTakeOver, []any{lease, t.now}, func(rows *sql.Rows) error {

@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -281,8 +283,8 @@ func TestOrphans(t *testing.T) {
 			t.Errorf("gathering (-want +got):\n%s", diff)
 		}
 		s.pass(2 * time.Minute)
-		if got := must[[]jobs.Run](t)(s.Gathering(ctx)); len(got) != 0 {
-			t.Errorf("gathering under a lease that ran out: %v", got)
+		if diff := cmp.Diff([]jobs.Run{scheduled}, must[[]jobs.Run](t)(s.Gathering(ctx))); diff != "" {
+			t.Errorf("gathering under a lease that ran out (-want +got):\n%s", diff)
 		}
 		ledgers := []*Ledger{s.Ledger, s.open(), s.open()}
 		var found atomic.Int32
@@ -320,6 +322,45 @@ func TestOrphans(t *testing.T) {
 		}
 		if !s.run(scheduled.ID).EndedAt.IsZero() {
 			t.Error("the run that was taken over has ended")
+		}
+	})
+}
+
+// TestOrphansAfterAnOutage: who comes back first after an outage in which all leases ran out ends and takes over nothing of
+// others, who may live; its own it is told of.
+func TestOrphansAfterAnOutage(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		mine, other := s.lease(), s.lease()
+		own := s.begin(jobs.RunStart{Kind: jobs.Scheduled, Lease: mine, Schedule: "@daily", FireAt: s.Now()})
+		gathered := s.begin(jobs.RunStart{Kind: jobs.Scheduled, Lease: mine, Schedule: "@weekly", FireAt: s.Now()})
+		s.must(s.GatherDone(ctx, gathered.ID))
+		ownManual := s.begin(jobs.RunStart{Kind: jobs.Manual, Lease: mine})
+		theirs := s.begin(jobs.RunStart{Kind: jobs.Scheduled, Lease: other, Schedule: "@hourly", FireAt: s.Now()})
+		theirManual := s.begin(jobs.RunStart{Kind: jobs.Manual, Lease: other})
+		s.pass(time.Hour)
+		for _, step := range []struct {
+			name  string
+			does  func()
+			want  []jobs.Run
+			ended string // no longer open
+		}{
+			{"when it is back", func() {}, []jobs.Run{own}, ""},
+			{"with its lease renewed", func() { s.must(s.KeepLease(ctx, mine, time.Minute)) }, []jobs.Run{own, theirs}, theirManual.ID},
+			{"asked again", func() {}, []jobs.Run{own, theirs}, theirManual.ID},
+		} {
+			step.does()
+			runs := must[[]jobs.Run](t)(s.Orphans(ctx, mine))
+			slices.SortFunc(runs, func(a, b jobs.Run) int { return strings.Compare(a.ID, b.ID) })
+			if diff := cmp.Diff(step.want, runs); diff != "" {
+				t.Errorf("%s: orphans (-want +got):\n%s", step.name, diff)
+			}
+			for _, id := range []string{ownManual.ID, theirManual.ID} {
+				if ended := !s.run(id).EndedAt.IsZero(); ended != (id == step.ended) {
+					t.Errorf("%s: manual run %s has ended: %v", step.name, id, ended)
+				}
+			}
 		}
 	})
 }
