@@ -57,6 +57,7 @@ type Delivery struct {
 	Wanted        Actions   // of a version that is entered: the actions that its webhook wants to hear of
 	SendAt        time.Time // not to be sent before, where it was claimed for a webhook with a rate
 	Lease         string    // the lease it is sent under, while sending
+	Claims        int       // how often it was claimed: the same lease may claim it again
 }
 
 // An Attempt is one POST whose outcome is known.

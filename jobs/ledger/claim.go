@@ -12,13 +12,13 @@ import (
 
 // deliveryColumns are those of jobs.Delivery, in the order of scanDelivery.
 const deliveryColumns = `id, webhook, type, row_key, version, action, chatbot, state, reason, attempts, rounds, in_round,
-	first_failed_at, round_failed_at, seen_at, not_before, next_at, last_error, settled_at, test_answer, run, lease`
+	first_failed_at, round_failed_at, seen_at, not_before, next_at, last_error, settled_at, test_answer, run, lease, claims`
 
 func scanDelivery(row *sql.Rows) (jobs.Delivery, error) {
 	var d jobs.Delivery
 	err := row.Scan(&d.ID, &d.Webhook, &d.Type, &d.Row, &d.Version, &d.Action, &d.Chatbot, &d.State, &d.Reason,
 		&d.Attempts, &d.Rounds, &d.InRound, instant{&d.FirstFailedAt}, instant{&d.RoundFailedAt}, instant{&d.SeenAt},
-		instant{&d.NotBefore}, instant{&d.NextAt}, &d.LastError, instant{&d.SettledAt}, &d.TestAnswer, &d.Run, &d.Lease)
+		instant{&d.NotBefore}, instant{&d.NextAt}, &d.LastError, instant{&d.SettledAt}, &d.TestAnswer, &d.Run, &d.Lease, &d.Claims)
 	return d, err
 }
 
@@ -74,7 +74,7 @@ var (
 	// They were pending when due was locked, so they are. Naming the state would let the planner look through all
 	// that is pending.
 	sqlLease = sqlText(`
-		update deliveries set state = 'sending', lease = $1, spent_in_run = $2
+		update deliveries set state = 'sending', lease = $1, spent_in_run = $2, claims = claims + 1
 		where id = any($3::uuid[])
 		returning ` + deliveryColumns)
 	sqlServed = sqlText(`

@@ -204,6 +204,7 @@ func (m *model) claim(t *rapid.T) {
 		}
 		got.SendAt = time.Time{}
 		d.State, d.Lease, d.spentInRun = jobs.Sending, lease, false
+		d.Claims++
 		if diff := cmp.Diff(d.Delivery, got); diff != "" {
 			t.Fatalf("claimed (-want +got):\n%s", diff)
 		}
@@ -276,6 +277,9 @@ func (m *model) settle(t *rapid.T) {
 			rest = append(rest, d)
 			continue
 		}
+		if rapid.IntRange(0, 4).Draw(t, "the answer is lost") == 0 { // what was recorded is recorded again
+			rest = append(rest, d)
+		}
 		outcomes = append(outcomes, m.outcome(d, rapid.SampledFrom([]string{
 			"ack", "ack", "test answer", "refused", "down", "unmatched", "gone", "spent", "expired", "withdrawn", "put back",
 		}).Draw(t, "outcome")))
@@ -321,7 +325,7 @@ func (m *model) settleAll(t *rapid.T, outcomes []jobs.Outcome) {
 	acked, said := map[string]bool{}, map[string][]*jobs.Attempt{}
 	for i, o := range outcomes {
 		d := m.deliveries[o.Delivery.ID]
-		if want := d.State == jobs.Sending && d.Lease == o.Lease; recorded[i] != want {
+		if want := d.State == jobs.Sending && d.Lease == o.Lease && d.Claims == o.Delivery.Claims; recorded[i] != want {
 			t.Fatalf("outcome %+v of %+v recorded: %v", o, d, recorded[i])
 		}
 		if !recorded[i] {

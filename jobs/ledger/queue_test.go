@@ -26,7 +26,7 @@ func TestWayOfOneRecord(t *testing.T) {
 		}
 
 		claimed := s.claim(lease, 8, 8)
-		want.State, want.Lease = jobs.Sending, lease
+		want.State, want.Lease, want.Claims = jobs.Sending, lease, 1
 		if diff := cmp.Diff([]jobs.Delivery{want}, claimed); diff != "" {
 			t.Fatalf("claimed (-want +got):\n%s", diff)
 		}

@@ -14,8 +14,10 @@ import (
 )
 
 var (
-	// A delivery has a lease while it is sending and at no other time, so the lease is the fence. The state is not
-	// named: it would let the planner look through all that is leased, and all that was since the last vacuum.
+	// A delivery has a lease while it is sending and at no other time, so the lease is the fence; and the number of the
+	// claim, where a commit recorded an outcome, its answer was lost, and the outcome is recorded again when the same
+	// process has claimed the delivery anew. The state is not named: it would let the planner look through all that is
+	// leased, and all that was since the last vacuum.
 	sqlSettle = sqlText(`
 		update deliveries set state = e.new_state, reason = e.new_reason, attempts = e.new_attempts,
 			rounds = e.new_rounds, in_round = e.new_in_round, first_failed_at = e.new_first, round_failed_at = e.new_round,
@@ -24,10 +26,10 @@ var (
 			status = e.new_status, word = e.new_word, lease = ''
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::boolean[],
 			$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::boolean[],
-			$14::boolean[], $15::timestamptz[], $16::bigint[], $17::int[], $18::text[])
+			$14::boolean[], $15::timestamptz[], $16::bigint[], $17::int[], $18::text[], $19::int[])
 			as e(delivery, held, new_state, new_reason, new_attempts, new_rounds, new_in_round, new_first, new_round,
-				new_next, new_error, new_settled, new_test, new_spent, new_began, new_took, new_status, new_word)
-		where id = e.delivery and lease = e.held and e.held <> ''
+				new_next, new_error, new_settled, new_test, new_spent, new_began, new_took, new_status, new_word, claim)
+		where id = e.delivery and lease = e.held and claims = e.claim and e.held <> ''
 		returning id, run, released, carried`)
 	sqlAttempts = sqlText(`
 		insert into attempts (delivery, number, began_at, took_us, status, error, word)
@@ -38,7 +40,7 @@ var (
 		on conflict (delivery, number) do nothing`)
 )
 
-// Settle records outcomes, each if its delivery is still sending under the outcome's lease. That the lease has
+// Settle records outcomes, each if its delivery is still sending under the outcome's lease and claim. That the lease has
 // expired does not matter as long as nobody took the delivery back. It reports, for each, whether it was recorded.
 func (l *Ledger) Settle(ctx context.Context, outcomes []jobs.Outcome) ([]bool, error) {
 	recorded := make([]bool, len(outcomes))
@@ -270,6 +272,7 @@ func (t *tx) settleRow(b batch, o *jobs.Outcome) {
 	b.number(first.Duration.Microseconds())
 	b.number(int64(first.Status))
 	b.text(first.Word)
+	b.number(int64(d.Claims))
 	b.end()
 }
 

@@ -331,7 +331,7 @@ func TestNoColumnForContent(t *testing.T) {
 			query = `select name from pragma_table_info($1) order by 1`
 		}
 		for table, want := range map[string]string{
-			"deliveries": "action attempts began_at carried chatbot first_failed_at id in_round last_error lease next_at not_before " +
+			"deliveries": "action attempts began_at carried chatbot claims first_failed_at id in_round last_error lease next_at not_before " +
 				"reason released round_failed_at rounds row_key run seen_at settled_at spent_in_run state status test_answer took_us type version webhook word",
 			"attempts": "began_at delivery error number status took_us word",
 		} {
@@ -347,6 +347,42 @@ func TestNoColumnForContent(t *testing.T) {
 			if diff := cmp.Diff(strings.Fields(want), names); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", table, diff)
 			}
+		}
+	})
+}
+
+// TestRecordedTwice: the answer to a commit is lost, and what it recorded is recorded again when the same process has
+// claimed the record anew: that is still under way.
+func TestRecordedTwice(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		lease := s.lease()
+		d := s.record("acme", jobs.Pending)
+		s.enter("", d)
+		for _, first := range []func(jobs.Delivery) jobs.Outcome{
+			func(d jobs.Delivery) jobs.Outcome { return s.failed(d, 0) },
+			func(d jobs.Delivery) jobs.Outcome {
+				o := jobs.Outcome{Lease: lease, Delivery: d}
+				o.Delivery.State, o.Delivery.Lease = jobs.Pending, ""
+				return o
+			},
+		} {
+			claimed := s.claim(lease, 8, 8)
+			o := first(claimed[0])
+			s.settle(o)
+			again := s.claim(lease, 8, 8)
+			if len(again) != 1 {
+				t.Fatalf("claimed %v", again)
+			}
+			if recorded := must[[]bool](t)(s.Settle(ctx, []jobs.Outcome{o})); recorded[0] {
+				t.Errorf("recorded again: %+v", o)
+			}
+			if got := s.get(d.ID); got.State != jobs.Sending || got.Attempts != again[0].Attempts {
+				t.Errorf("it was being sent, and is %+v", got)
+			}
+			o = s.failed(again[0], 0)
+			s.settle(o)
 		}
 	})
 }

@@ -81,6 +81,7 @@ create table deliveries (
 	took_us         bigint,
 	attempts        integer not null default 0,
 	rounds          integer not null default 0,
+	claims          integer not null default 0, -- with the lease, the fence of an outcome
 	status          smallint,
 	in_round        boolean not null default false,
 	test_answer     boolean not null default false,
@@ -99,7 +100,7 @@ create table deliveries (
 	run             text not null default '',
 	lease           text not null default '',
 	word            text not null default '',
-	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
+	check ((state = 'sending') = (lease <> ''))
 ) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
 -- What is due, what of it was tried (for probes), what is leased: they hold open work only. And one index to find a

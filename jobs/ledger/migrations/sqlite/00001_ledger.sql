@@ -83,6 +83,7 @@ create table deliveries (
 	took_us         integer,
 	attempts        integer not null default 0,
 	rounds          integer not null default 0,
+	claims          integer not null default 0, -- with the lease, the fence of an outcome
 	status          integer,
 	in_round        integer not null default 0,
 	test_answer     integer not null default 0,
@@ -101,7 +102,7 @@ create table deliveries (
 	run             text not null default '',
 	lease           text not null default '',
 	word            text not null default '',
-	check ((state = 'sending') = (lease <> '')) -- the lease alone is the fence of an outcome
+	check ((state = 'sending') = (lease <> ''))
 ) strict;
 
 -- What is due, what of it was tried (for probes), what is leased: they hold open work only. And one index to find a
