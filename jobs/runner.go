@@ -96,7 +96,7 @@ func NewRunner(o Options) *Runner {
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
-	r.vigil = newVigil(o.Log, o.Ask, o.Drop)
+	r.vigil = newVigil(o.Log, o.Ask, o.Drop, o.Patience)
 	r.pool.workers = o.Workers
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
@@ -169,6 +169,9 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 		grace, last = time.AfterFunc(r.o.Grace, callOff), time.AfterFunc(r.o.Grace+recordWithin, abandon)
 	})
 	defer context.AfterFunc(ctx, stopping)()
+	ended := make(chan struct{})
+	defer close(ended)
+	defer context.AfterFunc(recording, func() { r.vigil.abandon(ended) })() // who waits for an answer then, waits for nothing
 
 	err := body(ctx)
 

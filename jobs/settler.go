@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -99,7 +100,7 @@ func (s *settler) settle(ctx context.Context, batch []Outcome) {
 			return
 		}
 		if ctx.Err() != nil {
-			s.lose(batch, cmp.Or(why, err))
+			s.lose(batch, cmp.Or(why, errSilent))
 			return
 		}
 		loopOf(ctx).fail(err)
@@ -107,6 +108,9 @@ func (s *settler) settle(ctx context.Context, batch []Outcome) {
 		rest(ctx, 5*time.Second)
 	}
 }
+
+// errSilent is of a ledger that neither answered nor failed.
+var errSilent = errors.New("the ledger does not answer")
 
 // lose counts what is sent again; where nothing was sent, nothing is lost.
 func (s *settler) lose(batch []Outcome, why error) {

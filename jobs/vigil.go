@@ -18,9 +18,10 @@ const (
 // that is away, or at work, is waited for, and said so once; where it answers others and does nothing for us, the loop
 // waits for an answer that was lost, and its connection is given up, or for a fault of ours.
 type vigil struct {
-	log  *slog.Logger
-	ask  func(ctx context.Context, database string) (work string, err error)
-	drop func(database string, then time.Time) int
+	log      *slog.Logger
+	ask      func(ctx context.Context, database string) (work string, err error)
+	drop     func(database string, then time.Time) int
+	patience time.Duration // with databases that do not answer; 0: without end
 
 	mu        sync.Mutex
 	loops     map[*Loop]struct{}
@@ -34,8 +35,11 @@ type inquiry struct {
 	said    bool      // that it is slow to answer
 }
 
-func newVigil(log *slog.Logger, ask func(context.Context, string) (string, error), drop func(string, time.Time) int) *vigil {
-	return &vigil{log: log, ask: ask, drop: drop, loops: map[*Loop]struct{}{}, databases: map[string]*inquiry{}}
+func newVigil(log *slog.Logger, ask func(context.Context, string) (string, error), drop func(string, time.Time) int, patience time.Duration) *vigil {
+	if drop == nil {
+		drop = func(string, time.Time) int { return 0 }
+	}
+	return &vigil{log: log, ask: ask, drop: drop, patience: patience, loops: map[*Loop]struct{}{}, databases: map[string]*inquiry{}}
 }
 
 // begin takes a goroutine into the vigil, until its End.
@@ -101,8 +105,11 @@ func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
 	defer cancel()
 	began := time.Now()
 	work, err := v.ask(ctx, database)
-	if err == nil && work == "" && v.drop != nil {
+	switch {
+	case err == nil && work == "":
 		v.giveUp(database, began)
+	case v.patience > 0: // whoever asked looks at its patience when it has an answer
+		v.drop(database, began.Add(-v.patience))
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -126,6 +133,22 @@ func (v *vigil) giveUp(database string, began time.Time) {
 	}
 	v.log.Warn(database+" answers, but not what was asked before: connections to it were lost, and are made anew", "connections", dropped)
 	time.AfterFunc(askAfter, func() { v.drop(database, began) })
+}
+
+// abandon gives up the connections on which an answer is waited for, from a second on until ended is closed: a driver
+// waits for its server for as long as the network keeps it waiting, whatever became of the context.
+func (v *vigil) abandon(ended <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case now := <-tick.C:
+			v.drop(TheLedger, now.Add(-time.Second))
+			v.drop(TheSource, now.Add(-time.Second))
+		}
+	}
 }
 
 // excuse needs v.mu.
