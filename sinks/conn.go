@@ -84,9 +84,10 @@ func (c *conn) stray(begun *atomic.Int64) bool {
 	return at == 0 || c.read.Load() < at
 }
 
-// connOf is the conn under a connection, nil where there is none.
+// connOf is the conn under a connection, nil where there is none. Through a proxy that is spoken to in TLS there is TLS in
+// TLS.
 func connOf(c net.Conn) *conn {
-	if t, ok := c.(*tls.Conn); ok {
+	for t, ok := c.(*tls.Conn); ok; t, ok = c.(*tls.Conn) {
 		c = t.NetConn()
 	}
 	w, _ := c.(*conn)

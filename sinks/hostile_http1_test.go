@@ -119,7 +119,7 @@ var misdeeds = []misdeed{
 		c.say(wellSaid)
 		time.Sleep(50 * time.Millisecond)
 		c.request()
-	}, reasons: []string{"", ReasonStray, ReasonReset}, status: -1},
+	}, reasons: []string{"", ReasonStray, ReasonReset}, status: -1, conns: 6}, // a connection that was kept and is closed costs one more
 	{name: "204 with a body", talk: says("HTTP/1.1 204 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{ReasonEmpty, ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
 	{name: "304 with a body", talk: says("HTTP/1.1 304 X\r\nContent-Length: 20\r\n\r\n" + good), reasons: []string{"http_304", ReasonStray, ReasonHTTP}, status: -1, pushes: 4},
 	{name: "205 with a body", talk: says("HTTP/1.1 205 X\r\nContent-Length: 20\r\n\r\n" + good), status: 205, pushes: 4},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -179,6 +180,29 @@ func TestProxies(t *testing.T) {
 			seen.taken()
 		})
 	}
+
+	// Where addresses are left to the proxy, net/http itself speaks TLS in TLS: the connection is watched all the same.
+	t.Run("watched", func(t *testing.T) {
+		secure := newHostile(t, &tls.Config{Certificates: []tls.Certificate{a.issue(nil)}}, well)
+		for _, way := range []string{with(proxy, "http", ""), with(proxyTLS, "https", ""), with(socks, "socks5", "")} {
+			h := newSink(t, Options{AllowPrivate: true, Timeout: 20 * time.Second, Proxy: way, CAFile: a.file})
+			p := &progress{}
+			req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), p.trace()), http.MethodPost, secure.url, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := h.transport.RoundTrip(req)
+			if err != nil {
+				t.Fatalf("%s: %v", way, err)
+			}
+			_ = res.Body.Close()
+			if p.conn.Load() == nil {
+				t.Errorf("%s: the connection is not watched", way)
+			}
+			h.Close()
+			seen.taken()
+		}
+	})
 
 	t.Run("what must not be reached is not asked for", func(t *testing.T) {
 		for _, proxy := range []string{with(proxy, "http", ""), with(socks, "socks5", "")} {
