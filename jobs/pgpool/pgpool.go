@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lib/pq"
@@ -33,9 +34,7 @@ type Pool struct {
 // returns the one to use.
 func New(c *pq.Connector, open, idle int, setup func(context.Context, driver.Conn) (driver.Conn, error)) *Pool {
 	p := &Pool{connector: c, open: open, idle: idle}
-	watched := *c
-	watched.Dialer(p.links.through(direct, false))
-	p.DB = sql.OpenDB(&connector{&watched, p, setup})
+	p.DB = sql.OpenDB(&connector{c, p, setup})
 	p.SetMaxOpenConns(open)
 	p.SetMaxIdleConns(idle)
 	return p
@@ -52,7 +51,7 @@ type connector struct {
 }
 
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+	conn, err := c.connect(ctx)
 	if crowded(err) {
 		c.pool.shrink()
 	}
@@ -64,6 +63,30 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return ready, nil
+}
+
+// connect makes one connection. Where a server has no TLS and sslmode=prefer asks for it, lib/pq tries again without, and
+// leaves open what it tried first.
+func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
+	var (
+		watched    = *c.Connector
+		dial       = c.pool.links.through(direct, false)
+		connecting atomic.Bool // later it dials to have statements called off
+		tried      net.Conn
+	)
+	watched.Dialer(dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if connecting.Load() && tried != nil {
+			_ = tried.Close()
+		}
+		conn, err := dial(ctx, network, address)
+		if connecting.Load() {
+			tried = conn
+		}
+		return conn, err
+	}))
+	connecting.Store(true)
+	defer connecting.Store(false)
+	return watched.Connect(ctx)
 }
 
 func crowded(err error) bool {

@@ -251,3 +251,36 @@ func TestListener(t *testing.T) {
 		t.Error("it does not listen again")
 	}
 }
+
+// TestPreferTLS: of connections to a server that is asked for TLS and has none, none is left open.
+func TestPreferTLS(t *testing.T) {
+	dsn, err := url.Parse(pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := dsn.Query()
+	q.Set("sslmode", "prefer")
+	dsn.RawQuery = q.Encode()
+	connector, err := pq.NewConnector(dsn.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := pgpool.New(connector, 4, 0, nil)
+	defer pool.Close()
+	open := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	before := open()
+	for range 20 {
+		if err := pool.Ping(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := open() - before; n > 5 {
+		t.Errorf("%d files are open that were not", n)
+	}
+}
