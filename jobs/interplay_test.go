@@ -25,10 +25,11 @@ type flawed struct {
 	startRun func(jobs.RunStart) error
 	enter    func(jobs.Entries) error
 	webhooks func() error
-	claim    func() bool // false: it finds nothing
-	gathers  func()      // before Gathering returns
-	away     func() bool // true: leases, and what is sending, cannot be changed
-	states   func()      // before States does
+	claim    func() bool            // false: it finds nothing
+	gathers  func()                 // before Gathering returns
+	away     func() bool            // true: leases, and what is sending, cannot be changed
+	states   func()                 // before States does
+	orphans  func([]jobs.Run) error // after Orphans was done
 	lost     map[string]bool
 }
 
@@ -50,7 +51,11 @@ func (f *flawed) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) 
 	if f.away != nil && f.away() {
 		return nil, errAway
 	}
-	return f.Ledger.Orphans(ctx, lease)
+	runs, err := f.Ledger.Orphans(ctx, lease)
+	if err == nil && f.orphans != nil {
+		err = f.orphans(runs)
+	}
+	return runs, err
 }
 
 func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {

@@ -155,3 +155,35 @@ func TestBegunAfterAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// TestTakenOverUnheard: a run that was taken over from a dead process ends, though the ledger's answer to that was lost.
+func TestTakenOverUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		ctx := context.Background()
+		dead, err := b.ledger.TakeLease(ctx, "another process", 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, _, err := b.ledger.StartRun(ctx, jobs.RunStart{Kind: jobs.Scheduled, Lease: dead, Schedule: "@daily UTC", FireAt: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := false
+		l := &flawed{Ledger: b.ledger, orphans: func(runs []jobs.Run) error {
+			if len(runs) > 0 && !lost {
+				lost = true
+				return errAway
+			}
+			return nil
+		}}
+		b.serve(2*time.Minute, l.use, shortLease, func(o *jobs.Options) { o.Poll = time.Second })
+		if run, err = b.ledger.Run(ctx, run.ID); err != nil {
+			t.Fatal(err)
+		}
+		if !lost || run.EndedAt.IsZero() {
+			t.Errorf("the answer was lost: %v; the run: %+v", lost, run)
+		}
+	})
+}
