@@ -42,7 +42,7 @@ var errUnclaimed = errors.New("records are due, there is room for them, and they
 // error. Before each claim it calls fire. claims is told whether what is due goes; nil: it need not be.
 func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error, claims *Loop) error {
 	loop := loopOf(ctx)
-	var stays time.Time // since when the earliest record is due that the last claim left, though it had room
+	var stays time.Time // since when the earliest record is due that the last claim left, though it had room and could have it
 	for {
 		loop.back()
 		if err := fire(ctx); err != nil {
@@ -65,14 +65,18 @@ func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.
 		if due.IsZero() {
 			freed = nil
 		}
-		if roomy && !due.IsZero() && due.Equal(stays) {
+		left := time.Time{}
+		if roomy && !due.IsZero() && claims != nil {
+			if left, err = r.claimable(ctx, only); err != nil {
+				return err
+			}
+		}
+		if !left.IsZero() && left.Equal(stays) {
 			claims.fail(errUnclaimed)
 		} else {
 			claims.succeed()
 		}
-		if stays = due; !roomy {
-			stays = time.Time{}
-		}
+		stays = left
 		loop.Pause(pause)
 		timer := time.NewTimer(pause)
 		select {
@@ -110,6 +114,19 @@ func (r *Runner) untilDue(ctx context.Context, only []string) (pause time.Durati
 		pause, due = min(pause, due.Sub(now)), time.Time{}
 	}
 	return max(pause, time.Millisecond), due, nil
+}
+
+// claimable is since when something is due that a claim could have: a webhook that somebody holds for long, who removes it
+// or looks at it with a tool of the database's, is no stall.
+func (r *Runner) claimable(ctx context.Context, only []string) (due time.Time, err error) {
+	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
+		due, err = r.o.Ledger.Claimable(ctx, only)
+		return err
+	})
+	if err != nil {
+		return due, fmt.Errorf("what is due and was not claimed: %w", err)
+	}
+	return due, nil
 }
 
 func (r *Runner) nextFireOfAll(now time.Time) (next time.Time) {

@@ -144,6 +144,9 @@ type Queue interface {
 	Claim(ctx context.Context, c Claim) ([]Delivery, error)
 	// NextDue is when the next pending delivery of a webhook (of these; nil: all) may be claimed; zero: none is pending.
 	NextDue(ctx context.Context, webhooks []string) (time.Time, error)
+	// Claimable is since when something of these webhooks (nil: all) is due that may be claimed at this moment: like Claim it
+	// passes over the webhooks that somebody else holds. Zero: nothing is.
+	Claimable(ctx context.Context, webhooks []string) (time.Time, error)
 	// Due reports whether something of these webhooks is due, be it that a rate puts it off; of one that is held, only
 	// its probe.
 	Due(ctx context.Context, webhooks []string) (bool, error)

@@ -93,6 +93,16 @@ func (l interruptedLedger) NextDue(ctx context.Context, webhooks []string) (time
 	return l.Ledger.NextDue(ctx, webhooks)
 }
 
+func (l interruptedLedger) Claimable(ctx context.Context, webhooks []string) (time.Time, error) {
+	if err := l.call(ctx, "Claimable"); err != nil {
+		if errors.Is(err, errNothing) {
+			err = nil
+		}
+		return time.Time{}, err
+	}
+	return l.Ledger.Claimable(ctx, webhooks)
+}
+
 func (l interruptedLedger) Settle(ctx context.Context, o []jobs.Outcome) ([]bool, error) {
 	if err := l.call(ctx, "Settle"); err != nil {
 		return nil, err
@@ -410,6 +420,34 @@ func TestMoves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHeldByOthers: a webhook that a session of the database's holds for long, and that no claim can have for that, is no
+// stall; it goes on when it is let go.
+func TestHeldByOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, 0, hook("acme", immediate))
+		var refused sync.Once
+		w.crm.answer = func(a attempt) (err error) {
+			refused.Do(func() { err = refuse(a) })
+			return err
+		}
+		defer w.start()()
+		time.Sleep(time.Second)
+		w.leads.add("bot", 1)
+		time.Sleep(time.Second)
+		w.set("Claim", findsNothing)
+		w.set("Claimable", findsNothing)
+		if after, why := w.stalls(10 * time.Minute); why != "" {
+			t.Errorf("after %v it is said that %s", after, why)
+		}
+		w.set("Claim", nil)
+		w.set("Claimable", nil)
+		time.Sleep(10 * time.Second)
+		if diff := cmp.Diff(map[string]int{"delivered": 1}, w.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func atWork(context.Context, string) (string, error) { return "a query has been at work for 99 s", nil }

@@ -89,6 +89,11 @@ var (
 			and active`)
 	sqlNextDue   = sqlText(`select min(due_at) from due where due_at is not null`)
 	sqlNextDueOf = sqlText(`select min(due_at) from due where webhook = any($1::text[])`)
+
+	sqlClaimable = sqlText(`
+		select due_at from due where due_at <= $1 and ($2::boolean or webhook = any($3::text[]))
+		order by due_at limit 1
+		for update skip locked`)
 )
 
 // Claim leases what is due. Webhooks that another process claims from at this moment are passed over.
@@ -341,6 +346,18 @@ func (l *Ledger) NextDue(ctx context.Context, webhooks []string) (time.Time, err
 			return t.one(ctx, sqlNextDue, nil, instant{&at})
 		}
 		return t.one(ctx, sqlNextDueOf, []any{webhooks}, instant{&at})
+	})
+	return at, err
+}
+
+// Claimable is since when something is due whose webhook nobody holds.
+func (l *Ledger) Claimable(ctx context.Context, webhooks []string) (time.Time, error) {
+	var at time.Time
+	err := l.view("look whether what is due can be claimed", func(t *tx) error {
+		at = time.Time{}
+		return t.each(ctx, sqlClaimable, []any{t.now, webhooks == nil, webhooks}, func(rows *sql.Rows) error {
+			return rows.Scan(instant{&at})
+		})
 	})
 	return at, err
 }

@@ -123,6 +123,43 @@ func TestClaimTakesTurns(t *testing.T) {
 	})
 }
 
+// TestClaimable: what is due can be claimed, unless somebody else holds its webhook, whom a claim does not wait for.
+func TestClaimable(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("first", "second", "later")
+		page := []jobs.Delivery{s.record("first", jobs.Pending), s.record("second", jobs.Pending), s.record("later", jobs.Pending)}
+		for i, after := range []time.Duration{0, time.Minute, time.Hour} {
+			page[i].NextAt = start.Add(after)
+		}
+		s.enter("", page...)
+		s.pass(2 * time.Minute)
+		want := func(when string, want time.Time, webhooks ...string) {
+			t.Helper()
+			if got := must[time.Time](t)(s.Claimable(ctx, webhooks)); !got.Equal(want) {
+				t.Errorf("%s, of %v: %v, want %v", when, webhooks, got, want)
+			}
+		}
+		want("free", start)
+		want("free", start.Add(time.Minute), "second", "later")
+		want("free", time.Time{}, "later")
+		if s.lite { // nobody else can hold one
+			return
+		}
+		s.must(s.open().change(ctx, "hold", func(ctx context.Context, tx *tx) error {
+			s.must(tx.lockDue(ctx, []string{"first"}))
+			want("one is held", start.Add(time.Minute))
+			want("one is held", time.Time{}, "first")
+			if got := countBy(s.claim(s.lease(), 8, 8)); got["first"] != 0 || got["second"] != 1 {
+				t.Errorf("claimed %v", got)
+			}
+			want("all is claimed but what is held", time.Time{})
+			return nil
+		}))
+		want("let go", start)
+	})
+}
+
 func TestClaimOnlyActive(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		ctx := context.Background()

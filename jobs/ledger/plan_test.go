@@ -167,6 +167,8 @@ func TestTenThousandWebhooks(t *testing.T) {
 			{"lower", sqlLower, lower.args(), ""},
 			{"lock due", sqlLockDue, []any{due}, ""},
 			{"next due", sqlNextDue, nil, ""},
+			{"claimable", sqlClaimable, []any{now, true, []string{}}, ""},
+			{"claimable of some", sqlClaimable, []any{now, false, due}, ""},
 			{"next due of some", sqlNextDueOf, []any{due}, ""},
 			{"due", sqlDue, []any{now, due}, ""},
 			{"lock tallies", sqlLockTallies, []any{due}, ""},
