@@ -191,7 +191,8 @@ func (t *tx) tally(ctx context.Context, sums tallies) (releases []release, turns
 	return releases, turns, err
 }
 
-const released = `webhook = $1 and state = 'pending' and not in_round and rounds > 0
+// Whose round was spent was tried: that it was is said for the index, which has no untried backlog in it.
+const released = `webhook = $1 and state = 'pending' and attempts > 0 and not in_round and rounds > 0
 	and ($2::timestamptz is null or round_failed_at > $2) and (not released or $3::boolean) and next_at > $4`
 
 var (

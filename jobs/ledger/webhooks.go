@@ -48,10 +48,11 @@ var (
 			spacing_us = e.spacing, rate_at = case when e.spacing > 0 and due.spacing_us = e.spacing then due.rate_at end
 		from unnest($1::text[], $2::boolean[], $3::timestamptz[], $4::bigint[]) as e(name, act, probe, spacing)
 		where due.webhook = e.name`)
+	// What failed was tried; see released.
 	sqlShift = sqlText(`
 		update deliveries set first_failed_at = case when first_failed_at > $3 then $2
 			else first_failed_at + ($2::timestamptz - $3::timestamptz) end
-		where webhook = $1 and state = 'pending' and first_failed_at is not null`)
+		where webhook = $1 and state = 'pending' and attempts > 0 and first_failed_at is not null`)
 	sqlPull = sqlText(`
 		update deliveries set next_at = case when not_before > $2 then not_before else $2 end
 		where webhook = $1 and state = 'pending' and not in_round and next_at > $2`)
