@@ -23,6 +23,7 @@ type flawed struct {
 	*ledger.Ledger
 	settle   func() error
 	startRun func(jobs.RunStart) error
+	run      func() error
 	enter    func(jobs.Entries) error
 	webhooks func() error
 	claim    func() bool            // false: it finds nothing
@@ -56,6 +57,15 @@ func (f *flawed) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) 
 		err = f.orphans(runs)
 	}
 	return runs, err
+}
+
+func (f *flawed) Run(ctx context.Context, id string) (jobs.Run, error) {
+	if f.run != nil {
+		if err := f.run(); err != nil {
+			return jobs.Run{}, err
+		}
+	}
+	return f.Ledger.Run(ctx, id)
 }
 
 func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {

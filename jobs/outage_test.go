@@ -2,6 +2,8 @@ package jobs_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +153,45 @@ func TestBegunAfterAnOutage(t *testing.T) {
 				}
 				cancel()
 				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
+// TestStoppedWhileTheLedgerIsAway: a run by hand that gives up waiting for the ledger says so once, and does not keep to
+// itself that a stream is stopped, and what to do about that.
+func TestStoppedWhileTheLedgerIsAway(t *testing.T) {
+	for name, gaveUp := range map[string]func(start time.Time) error{
+		"the reading of another stream gives up":    func(time.Time) error { return errAway },
+		"the reading of another stream is given up": func(start time.Time) error { time.Sleep(time.Minute); return errAway },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, hook("acme"))
+				defer b.close()
+				if err := b.ledger.EnterStream(context.Background(), "Appointment", "table", "0"); err != nil {
+					t.Fatal(err)
+				}
+				appointments := newTable("Appointment")
+				appointments.add("bot", 1)
+				b.leads.fail = func() error { return jobs.ErrRestored }
+				start := time.Now()
+				l := &flawed{Ledger: b.ledger, enter: func(jobs.Entries) error { return gaveUp(start) }, run: func() error {
+					if time.Since(start) > time.Second {
+						return errAway
+					}
+					return nil
+				}}
+				_, err := b.runner(l.use, func(o *jobs.Options) {
+					o.Sources = append(o.Sources, appointments)
+					o.Poll, o.Patience = time.Second, 10*time.Second
+				}).RunNow(context.Background(), jobs.Scope{}, false, nil)
+				if stopped, ok := errors.AsType[*jobs.StoppedError](err); !ok || stopped.Type != "Lead" {
+					t.Errorf("it does not say that a stream is stopped: %v", err)
+				}
+				if n := strings.Count(err.Error(), errAway.Error()); n != 1 {
+					t.Errorf("it says %d times that the ledger is away: %v", n, err)
+				}
 			})
 		})
 	}

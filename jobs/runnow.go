@@ -83,10 +83,30 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 			err = fmt.Errorf("read the run's end: %w", lastErr)
 		}
 	}
-	if away := err != nil && r.o.Unavailable(err) && gathering != nil && r.o.Unavailable(gathering); !away && !errors.Is(gathering, context.Canceled) {
+	away := err != nil && r.o.Unavailable(err)
+	gathering = without(gathering, func(part error) bool {
+		return errors.Is(part, context.Canceled) || away && r.o.Unavailable(part) // err says why, once
+	})
+	if gathering != nil {
 		err = errors.Join(gathering, err)
 	}
 	return run, err
+}
+
+// without leaves out the parts of an error, which may be several, that are said otherwise.
+func without(err error, said func(error) bool) error {
+	if err == nil || !said(err) {
+		return err
+	}
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, part := range several.Unwrap() {
+		rest = append(rest, without(part, said))
+	}
+	return errors.Join(rest...)
 }
 
 // Start begins a run by hand in a runner that serves: it reads and pushes for it, as for a scheduled one. It returns the

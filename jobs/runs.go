@@ -158,7 +158,7 @@ func (r *Runner) finish(ctx context.Context, run *activeRun, mine bool, failed [
 		failed = r.gatherAll(ctx, again, []*activeRun{run})
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return errors.Join(joined(failed), ctx.Err())
 	}
 	err := joined(failed)
 	if mine {
