@@ -24,6 +24,7 @@ type flawed struct {
 	settle   func() error
 	startRun func(jobs.RunStart) error
 	run      func() error
+	fire     func() error // after Fire was done
 	enter    func(jobs.Entries) error
 	webhooks func() error
 	claim    func() bool            // false: it finds nothing
@@ -66,6 +67,14 @@ func (f *flawed) Run(ctx context.Context, id string) (jobs.Run, error) {
 		}
 	}
 	return f.Ledger.Run(ctx, id)
+}
+
+func (f *flawed) Fire(ctx context.Context, schedule string, at time.Time) (bool, error) {
+	mine, err := f.Ledger.Fire(ctx, schedule, at)
+	if err == nil && f.fire != nil {
+		err = f.fire()
+	}
+	return mine, err
 }
 
 func (f *flawed) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, error) {

@@ -45,13 +45,16 @@ func (r *Runner) keepReconciled(ctx context.Context) error {
 }
 
 // reconcileFor reconciles for a fire, unless another process does. Where this one is stopped the fire is left to others.
+// Where the ledger's first answer was lost the fire may have been noted for this process: it reconciles then, which harms
+// nobody where another one does as well.
 func (r *Runner) reconcileFor(ctx context.Context, last, at time.Time) error {
-	key, mine := reconcileKey(r.o.ReconcileAt), false
+	key, mine, asked := reconcileKey(r.o.ReconcileAt), false, 0
 	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
+		asked++
 		mine, err = r.o.Ledger.Fire(ctx, key, at)
 		return err
 	})
-	if err != nil || !mine {
+	if err != nil || !mine && asked == 1 {
 		return err
 	}
 	began := time.Now()

@@ -97,6 +97,27 @@ func TestReconcileByItself(t *testing.T) {
 	})
 }
 
+// TestReconcileUnheard: a night is reconciled though the ledger's answer to whose it is was lost.
+func TestReconcileUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		lost := false
+		l := &flawed{Ledger: b.ledger, fire: func() error {
+			if !lost {
+				lost = true
+				return errAway
+			}
+			return nil
+		}}
+		j := &journal{}
+		b.serve(50*time.Hour, l.use, j.reconciling("0 3 * * *", 2))
+		if n := len(j.lines("msg=reconciled")); n != 2 || !lost {
+			t.Errorf("an answer was lost: %v; it reconciled %d times in two nights", lost, n)
+		}
+	})
+}
+
 // TestReconcileOnceForAll: of daemons on one ledger one reconciles a night; where it is stopped before the end, another.
 func TestReconcileOnceForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
