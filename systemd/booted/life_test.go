@@ -274,9 +274,14 @@ func (h *host) uninstall() {
 func (h *host) files() map[string]string {
 	h.t.Helper()
 	files := map[string]string{}
-	for line := range strings.Lines(output(h.t, "find", "/etc", "/usr", "/var", "/run", "/srv", "/home", "/root", "/opt", "/tmp", "-xdev",
-		"-path", "/var/log", "-prune", "-o", "-path", "/run/log", "-prune", "-o", "-path", "/run/systemd", "-prune", "-o",
-		"-path", "/var/lib/postgresql", "-prune", "-o", "-path", "/run/postgresql", "-prune", "-o", "-path", "/opt/booted", "-prune", "-o", "-print")) {
+	find := []string{"/etc", "/usr", "/var", "/run", "/srv", "/home", "/root", "/opt", "/tmp", "-xdev"}
+	for _, others := range []string{
+		"/var/log", "/run/log", "/run/systemd", "/var/lib/postgresql", "/run/postgresql", "/opt/booted",
+		"/run/agetty.reload", // systemd's, where a name of the machine has changed
+	} {
+		find = append(find, "-path", others, "-prune", "-o")
+	}
+	for line := range strings.Lines(output(h.t, "find", append(find, "-print")...)) {
 		name := strings.TrimSuffix(line, "\n")
 		files[name] = name
 	}
