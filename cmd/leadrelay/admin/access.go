@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"mime"
 	"net"
@@ -76,8 +77,9 @@ func callerOf(ctx context.Context) Principal {
 
 // A gate lets requests in: with a token, or, where there is no Authenticator, from this machine and for reading only.
 type gate struct {
-	auth   Authenticator
-	listen string // the address that is listened on
+	auth    Authenticator
+	listen  string // the address that is listened on
+	errands *errands
 }
 
 // enter returns who the request comes from, or has answered it.
@@ -108,12 +110,14 @@ func (g gate) enter(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 		Principal
 		known bool
 	}
-	found, err := within(ctx, func() (answer, error) {
+	found, err := within(ctx, g.errands, "look up a token", func() (answer, error) {
 		p, ok, err := g.auth.Authenticate(ctx, tokenOf(r))
 		return answer{p, ok}, err
 	})
 	p, ok := found.Principal, found.known
 	switch {
+	case errors.Is(err, errPanicked):
+		problem(w, http.StatusInternalServerError, "it could not be done; the daemon's log says why")
 	case err != nil:
 		w.Header().Set("Retry-After", "5")
 		problem(w, http.StatusServiceUnavailable, "the token cannot be looked up now: the ledger does not answer")

@@ -76,7 +76,8 @@ func (l *Listener) Watch(f func() (stalled string, awaited []string)) {
 }
 
 // Use lets an API answer from now on (nil: none does). The function it returns waits until the one before has no request
-// under way: what it works with may be closed then.
+// under way: what it works with may be closed then. What such a request began and a database that is silent did not let
+// end is waited for no longer than longestErrand; it finds its databases closed.
 func (l *Listener) Use(api *API) (answered func()) {
 	next := &served{API: api}
 	if api == nil {
@@ -89,6 +90,7 @@ func (l *Listener) Use(api *API) (answered func()) {
 	return func() {
 		if old != nil {
 			old.requests.Wait()
+			old.errands.end(longestErrand)
 		}
 	}
 }

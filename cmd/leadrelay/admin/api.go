@@ -75,15 +75,17 @@ type Options struct {
 // An API answers /api/v1 and /openapi.json.
 type API struct {
 	Options
-	gate gate
-	mux  *http.ServeMux
-	huma huma.API
-	said atomic.Int64 // when it was last logged that requests cannot be answered, in nanoseconds
+	gate    gate
+	mux     *http.ServeMux
+	huma    huma.API
+	errands *errands
+	said    atomic.Int64 // when it was last logged that requests cannot be answered, in nanoseconds
 }
 
 // NewAPI makes an API.
 func NewAPI(o Options) *API {
-	a := &API{Options: o, gate: gate{auth: o.Auth, listen: o.Listen}, mux: http.NewServeMux()}
+	begun := &errands{log: o.Log}
+	a := &API{Options: o, gate: gate{auth: o.Auth, listen: o.Listen, errands: begun}, mux: http.NewServeMux(), errands: begun}
 	a.huma = humago.New(a.mux, huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -200,9 +202,9 @@ func registerWithin[I, O any](a *API, op huma.Operation, limit time.Duration, ha
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		output, err := within(ctx, func() (*O, error) { return handle(ctx, input) })
+		output, err := within(ctx, a.errands, op.OperationID, func() (*O, error) { return handle(ctx, input) })
 		if _, ok := errors.AsType[huma.StatusError](err); err != nil && !ok {
-			err = a.failed(ctx, err)
+			err = a.failed(ctx, err, op.Method != http.MethodGet)
 		}
 		return output, err
 	})

@@ -163,6 +163,9 @@ func TestFailures(t *testing.T) {
 				if w.Code != test.status || problem.Status != test.status || problem.Title == "" || !strings.Contains(problem.Detail, test.detail) {
 					t.Errorf("%s %s: HTTP %d\n%s", r[0], r[1], w.Code, w.Body)
 				}
+				if unknown := test.status == 503 && r[0] != "GET"; strings.Contains(problem.Detail, "whether this was done is not known") != unknown {
+					t.Errorf("%s %s: it says %s", r[0], r[1], problem.Detail)
+				}
 				if (w.Header().Get("Retry-After") != "") != test.retry {
 					t.Errorf("%s %s: Retry-After %q", r[0], r[1], w.Header().Get("Retry-After"))
 				}

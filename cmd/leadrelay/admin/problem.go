@@ -66,8 +66,9 @@ func withoutValues(_ huma.Context, _ string, v any) (any, error) {
 	return model, nil
 }
 
-// failed is the problem that an error of the desk is.
-func (a *API) failed(ctx context.Context, err error) error {
+// failed is the problem that an error of the desk is; writes: of a request that changes something. Where a database does
+// not answer such a request may have done it all the same.
+func (a *API) failed(ctx context.Context, err error, writes bool) error {
 	var mistakes Mistakes
 	var exists *jobs.ExistsError
 	switch {
@@ -86,11 +87,17 @@ func (a *API) failed(ctx context.Context, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case a.Unavailable(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
 		a.unanswered(err)
-		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("a database does not answer; try again later"), http.Header{"Retry-After": {"5"}})
+		text := "a database does not answer; try again later"
+		if writes {
+			text = "a database does not answer, and whether this was done is not known: see what there is before you ask for it again"
+		}
+		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(text), http.Header{"Retry-After": {"5"}})
 	case ctx.Err() != nil:
 		return huma.NewError(499, "the client went away")
 	}
-	a.Log.Error("a request failed", "error", err)
+	if !errors.Is(err, errPanicked) { // which is logged
+		a.Log.Error("a request failed", "error", err)
+	}
 	return huma.Error500InternalServerError("it could not be done; the daemon's log says why")
 }
 
