@@ -189,17 +189,20 @@ func (o *ordeal) auditRecords(app *application, crm *witness, wishes []wish) {
 // auditTallies holds the counts of `status` against the deliveries.
 func (o *ordeal) auditTallies(delivered map[string]deliveryItem) {
 	o.t.Helper()
-	counts := map[string]int{}
+	counts, dead := map[string]int{}, map[string]int{}
 	for _, d := range delivered {
-		if d.State == "delivered" {
+		switch {
+		case d.State == "delivered":
 			counts[d.Webhook]++
+		case d.State == "dead" && d.Reason != "superseded":
+			dead[d.Webhook]++
 		}
 	}
 	var s statusReport
 	o.document(&s, 0, "status")
 	for _, w := range s.Webhooks {
-		if w.Delivered != counts[w.ID] || w.Dead+w.Pending+w.Sending+w.TestAnswers > 0 {
-			o.t.Errorf("of %s %d records are delivered, and status says %+v", w.ID, counts[w.ID], w)
+		if w.Delivered != counts[w.ID] || w.Dead != dead[w.ID] || w.Pending+w.Sending+w.TestAnswers > 0 {
+			o.t.Errorf("of %s %d records are delivered and %d dead, and status says %+v", w.ID, counts[w.ID], dead[w.ID], w)
 		}
 	}
 }

@@ -112,7 +112,9 @@ func (o *ordeal) auditChanges(app *application, crm *witness) {
 	for _, of := range told {
 		o.records += len(of)
 	}
+	known := map[string]deliveryItem{}
 	for _, d := range o.deliveries() {
+		known[d.ID] = d
 		if d.State != "delivered" && (d.State != "dead" || d.Reason != "superseded" && d.Reason != "withdrawn") {
 			o.t.Errorf("version %s of row %s is %s (%s)", d.ID, d.Row, d.State, d.Reason)
 		}
@@ -120,6 +122,13 @@ func (o *ordeal) auditChanges(app *application, crm *witness) {
 			o.t.Errorf("version %s of row %s is delivered, and the CRM did not say so", d.ID, d.Row)
 		}
 	}
+	for id, of := range came {
+		if _, ok := known[id]; !ok {
+			o.t.Errorf("a request came, from %s, that the ledger knows nothing of: %s", of[0].process, id)
+		}
+	}
+	o.auditTallies(known)
+	o.auditAttempts(known, came)
 	o.auditDuplicates(came)
 	o.auditRuns()
 	o.auditLives()

@@ -74,6 +74,13 @@ func (l *link) now() (weather, chan struct{}) {
 	return l.weather, l.turned
 }
 
+// committed counts the COMMITs that were carried in such a weather.
+func (l *link) committed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.commits
+}
+
 // reset resets all connections.
 func (l *link) reset() {
 	l.mu.Lock()
