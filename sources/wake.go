@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type wake struct {
 	ctx  context.Context
 	once sync.Once
 	work sync.WaitGroup
+	ping time.Duration // how often a silent connection is tried
 
 	mu    sync.Mutex
 	count uint64
@@ -29,7 +31,7 @@ type wake struct {
 
 func newWake(eng engine) *wake {
 	ctx, done := context.WithCancel(context.Background())
-	return &wake{eng: eng, ctx: ctx, done: done, count: 1, next: make(chan struct{})}
+	return &wake{eng: eng, ctx: ctx, done: done, ping: listenerPing, count: 1, next: make(chan struct{})}
 }
 
 func (w *wake) bump() {
@@ -83,8 +85,8 @@ func (w *wake) close() {
 }
 
 const (
-	standbyEvery  = time.Minute            // how often a standby is asked whether it is one still
-	listenerPing  = time.Minute            // how often a silent connection is tried
+	standbyEvery  = time.Minute // how often a standby is asked whether it is one still
+	listenerPing  = time.Minute
 	dataVersion   = 150 * time.Millisecond // how often SQLite is asked whether something changed
 	reconnectFrom = time.Second
 	reconnectTo   = 5 * time.Second
@@ -112,10 +114,12 @@ func (p *postgres) listen(ctx context.Context, w *wake) {
 }
 
 func (p *postgres) follow(ctx context.Context, w *wake) {
-	l := pq.NewDialListener(p.pool.Listener(ctx), p.dsn, reconnectFrom, reconnectTo, nil)
+	to := &line{Dialer: p.pool.Listener(ctx)}
+	l := pq.NewDialListener(to, p.dsn, reconnectFrom, reconnectTo, nil)
 	listening := make(chan error, 1)
 	go func() { listening <- l.Listen(Channel) }()
 	defer func() {
+		to.end()
 		_ = l.Close()
 		ended := make(chan struct{})
 		go func() {
@@ -128,8 +132,10 @@ func (p *postgres) follow(ctx context.Context, w *wake) {
 		case <-time.After(time.Second): // the server is away, and the listener sleeps before it tries again
 		}
 	}()
-	ping := time.NewTicker(listenerPing)
+	ping := time.NewTicker(w.ping)
 	defer ping.Stop()
+	answered := make(chan struct{}, 1)
+	answered <- struct{}{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -146,9 +152,64 @@ func (p *postgres) follow(ctx context.Context, w *wake) {
 			}
 			w.bump() // nil after a reconnect: anything may have been missed
 		case <-ping.C:
-			go func() { _ = l.Ping() }() // a dead connection is noticed, and made anew
+			select {
+			case <-answered: // the one before
+				go func() {
+					_ = l.Ping()
+					answered <- struct{}{}
+				}()
+			default: // the connection is dead; the listener makes another
+				to.cut()
+			}
 		}
 	}
+}
+
+// A line dials for a pq.Listener, whose methods, Close among them, wait until the server has answered what it was asked
+// last: where the network has lost the connection, for as long as nobody closes it.
+type line struct {
+	pq.Dialer
+
+	mu    sync.Mutex
+	conn  net.Conn // the last
+	ended bool
+}
+
+func (d *line) Dial(network, address string) (net.Conn, error) {
+	return d.keep(d.Dialer.Dial(network, address))
+}
+
+func (d *line) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	return d.keep(d.Dialer.DialTimeout(network, address, timeout))
+}
+
+func (d *line) keep(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn = conn; d.ended {
+		_ = conn.Close()
+	}
+	return conn, nil
+}
+
+// cut closes the connection.
+func (d *line) cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+}
+
+// end closes the connection, and all that are made from then on.
+func (d *line) end() {
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	d.cut()
 }
 
 // listen asks on one connection, which sees every commit of the others as another data version.

@@ -263,3 +263,55 @@ func TestStandby(t *testing.T) {
 		t.Errorf("three polls took %s", time.Since(began))
 	}
 }
+
+// TestForgottenListener: a listener whose connection the network has forgotten makes another, and keeps nobody who closes
+// the source waiting: the driver's own end waits for what it asked last.
+func TestForgottenListener(t *testing.T) {
+	t.Parallel()
+	b := newPostgres(t, pgLeads, TriggerSQL("postgres", Defaults()))
+	way, by, err := pgtest.NewRoute(b.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() { // the connections are closed with the source
+			way.Close()
+		}
+	})
+	db, err := Open(b.ctx, by, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ping = 500 * time.Millisecond
+	db.wake.ping = ping
+	if err := db.wake.wait(b.ctx, db.wake.now(), ping); err != nil { // which begins the listening
+		t.Fatal(err)
+	}
+	// woken commits rows until one of them is noticed.
+	woken := func(when string) {
+		t.Helper()
+		seen, began := db.wake.now(), time.Now()
+		for db.wake.now() == seen {
+			if time.Since(began) > 30*time.Second {
+				t.Fatal(when + " nothing wakes it")
+			}
+			b.exec(addLead)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	woken("in the beginning")
+	way.Forget()
+	woken("when its connection was forgotten")
+	way.Forget()
+	time.Sleep(ping * 3 / 2) // it has asked
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it is not closed")
+	}
+}
