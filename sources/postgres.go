@@ -76,27 +76,7 @@ func (p *postgres) read(ctx context.Context, fn func(q querier) error) error {
 
 func (p *postgres) ping(ctx context.Context) error { return p.db.PingContext(ctx) }
 
-// What waits for its client is at work no more. Quick statements of others, who cannot all be told from this process, do
-// not count.
-const pgWorkingSQL = `select format('a query has been at work for %s s', extract(epoch from clock_timestamp() - query_start)::int)
-	|| case when wait_event_type = 'Lock'
-		then format(', waiting for a lock of session %s', array_to_string(pg_blocking_pids(pid), ', ')) else '' end
-from pg_stat_activity
-where usename = session_user and datname = current_database() and application_name = current_setting('application_name')
-	and client_addr is not distinct from inet_client_addr() and pid <> pg_backend_pid()
-	and state = 'active' and wait_event_type is distinct from 'Client'
-	and query_start < clock_timestamp() - interval '5 seconds'
-order by query_start limit 1`
-
-func (p *postgres) working(ctx context.Context) (work string, err error) {
-	db := p.pool.Apart(ctx)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	err = db.QueryRowContext(ctx, pgWorkingSQL).Scan(&work)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
-	return work, err
-}
+func (p *postgres) working(ctx context.Context) (string, error) { return p.pool.Working(ctx) }
 
 func (p *postgres) drop(then time.Time) int { return p.pool.Drop(then) }
 

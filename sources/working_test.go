@@ -28,7 +28,7 @@ func TestWorking(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if regexp.MustCompile(`^a query has been at work for \d+ s$`).MatchString(work) {
+		if regexp.MustCompile(`^a statement has been at work for \d+ s$`).MatchString(work) {
 			break
 		}
 	}
