@@ -229,7 +229,7 @@ func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, pl
 			r.settler.record(ctx, putBack(d, now.Add(unreadable)))
 			continue
 		case rec == nil:
-			r.settler.record(ctx, died(d, Withdrawn, errWithdrawn, now))
+			r.settler.record(ctx, died(d, Withdrawn, RowGone, now))
 			continue
 		}
 		if done, ok := r.otherVersion(d, w, rec, now); ok {
@@ -260,14 +260,14 @@ func (r *Runner) otherVersion(d Delivery, w *Webhook, rec *Record, now time.Time
 	version := versionOf(src, rec)
 	switch {
 	case !w.WantsChatbot(rec.Chatbot): // it was given to another, whose records are not this one's to see
-		return died(d, Withdrawn, errMoved, now), true
+		return died(d, Withdrawn, RowMoved, now), true
 	case !src.Versioned() || version == d.Version && (rec.Action == ActionRemove) == (d.Action == ActionRemove):
 		return o, false
 	}
 	wanted := wantedActions(r.o.Sink, w, d.Type)
 	action := drafted(wanted, rec)
 	if action == "" {
-		return died(d, Withdrawn, errWithdrawn, now), true
+		return died(d, Withdrawn, RowGone, now), true
 	}
 	return replaced(d, newer(d, version, action, rec, wanted, now), now), true
 }

@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// lastErrors of deliveries that are dead without an attempt to blame.
+// The LastError of deliveries that are dead without an attempt to blame.
 const (
-	errWithdrawn  = "row_gone"
-	errMoved      = "row_of_another_chatbot"
-	errSuperseded = "newer_version"
-	errInternal   = "internal_error"
+	RowGone      = "row_gone"
+	RowMoved     = "row_of_another_chatbot"
+	NewerVersion = "newer_version"
 )
+
+// errInternal is the reason of a fault of our own.
+const errInternal = "internal_error"
 
 // maxRetryAfter is how long an endpoint may put a retry off.
 const maxRetryAfter = time.Hour
@@ -78,7 +80,7 @@ func died(d Delivery, reason Reason, why string, now time.Time) Outcome {
 
 // replaced is the outcome of a leased delivery whose row has another version by now, or was marked as deleted.
 func replaced(d, newer Delivery, now time.Time) Outcome {
-	o := died(d, Superseded, errSuperseded, now)
+	o := died(d, Superseded, NewerVersion, now)
 	o.Newer = &newer
 	return o
 }

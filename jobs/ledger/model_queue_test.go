@@ -99,7 +99,7 @@ func (m *model) enter(t *rapid.T) {
 	var page []jobs.Delivery
 	for range rapid.IntRange(1, 6).Draw(t, "records") {
 		webhook := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "webhook")
-		if m.webhooks[webhook].state == "removed" {
+		if m.webhooks[webhook].state == forgotten {
 			continue
 		}
 		d := record(webhook, m.newRow(), rapid.SampledFrom([]jobs.State{jobs.Pending, jobs.Pending, jobs.Sending, jobs.Dead}).Draw(t, "state"))
@@ -119,7 +119,7 @@ func (m *model) enter(t *rapid.T) {
 		page = append(page, d)
 	}
 	for _, d := range m.sorted() { // one that is known already
-		if m.webhooks[d.Webhook].state != "removed" {
+		if m.webhooks[d.Webhook].state != forgotten {
 			page = append(page, record(d.Webhook, d.Row, jobs.Pending))
 			break
 		}

@@ -29,7 +29,7 @@ func TestModel(t *testing.T) {
 				webhooks: map[string]*modelWebhook{},
 			}
 			for _, id := range []string{"a", "b", "c"} {
-				m.webhooks[id] = &modelWebhook{state: "removed"}
+				m.webhooks[id] = &modelWebhook{state: forgotten}
 				m.put(t, id, jobs.Active)
 			}
 			m.take(t)
@@ -186,7 +186,7 @@ func (m *model) checkWebhooks(t *rapid.T) {
 		got[w.ID] = w.State
 	}
 	for id, w := range m.webhooks {
-		if w.state != "removed" {
+		if w.state != forgotten {
 			want[id] = w.state
 		}
 	}

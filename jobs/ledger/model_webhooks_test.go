@@ -106,7 +106,7 @@ func (m *model) remove(t *rapid.T) {
 	}
 	id, owed := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "webhook"), 0
 	w := m.webhooks[id]
-	if w.state == "removed" {
+	if w.state == forgotten {
 		return
 	}
 	for _, d := range m.deliveries {
@@ -116,7 +116,7 @@ func (m *model) remove(t *rapid.T) {
 			d.State, d.Reason, d.Lease, d.SettledAt, d.spentInRun = jobs.Dead, jobs.Removed, "", m.s.Now(), false
 		}
 	}
-	w.state, w.stopped, w.probe, w.down, w.unmatched = "removed", time.Time{}, time.Time{}, 0, 0
+	w.state, w.stopped, w.probe, w.down, w.unmatched = forgotten, time.Time{}, time.Time{}, 0, 0
 	w.status.Dead += owed
 	n, err := m.ledger(t).RemoveWebhook(context.Background(), m.s.changed(), id)
 	noError(t, err)
@@ -128,7 +128,7 @@ func (m *model) remove(t *rapid.T) {
 // pull makes what waits for a later fire wait for another.
 func (m *model) pull(t *rapid.T) {
 	id, to := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "webhook"), m.s.Now().Add(time.Hour)
-	if m.webhooks[id].state == "removed" {
+	if m.webhooks[id].state == forgotten {
 		return
 	}
 	c := m.s.changed()
@@ -144,7 +144,7 @@ func (m *model) pull(t *rapid.T) {
 // outage lets an endpoint fail as often as it takes to be held.
 func (m *model) outage(t *rapid.T) {
 	webhook := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "webhook")
-	if m.webhooks[webhook].state == "removed" {
+	if m.webhooks[webhook].state == forgotten {
 		return
 	}
 	lease, before := m.lease(t), len(m.flights)

@@ -158,7 +158,7 @@ func (t *tx) holdVersions(ctx context.Context, outcomes []jobs.Outcome) (*heldRo
 		}
 		o.Spent, d.State, d.Reason, d.InRound, d.SettledAt = false, jobs.Dead, jobs.Superseded, false, t.now
 		if d.LastError == "" {
-			d.LastError = newerVersion
+			d.LastError = jobs.NewerVersion
 		}
 	}
 	return v, outcomes, nil

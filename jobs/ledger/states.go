@@ -16,6 +16,9 @@ const (
 	holdAfterUnmatched = 20
 )
 
+// forgotten is the state of a webhook that was removed, of which nobody else is told: its row is kept for its counts.
+const forgotten jobs.WebhookState = "removed"
+
 var (
 	sqlStateOf = sqlText(`select state, retry_at, stopped_at from webhooks where id = $1`)
 	sqlTurn    = sqlText(`
@@ -50,7 +53,7 @@ func (t *tx) turn(ctx context.Context, turned turn) error {
 	}
 	s := turned.tally
 	switch {
-	case state == jobs.Disabled || state == "removed":
+	case state == jobs.Disabled || state == forgotten:
 		return nil
 	case s.gone:
 		if stopped.IsZero() {

@@ -268,7 +268,7 @@ func (p *process) outcome(d jobs.Delivery) jobs.Outcome {
 	if d.Version != "" {
 		if now := p.version(d.Webhook, d.Row); now.Version != d.Version {
 			o := p.s.died(d, jobs.Superseded)
-			o.Newer, o.Delivery.LastError = &now, newerVersion
+			o.Newer, o.Delivery.LastError = &now, jobs.NewerVersion
 			return o
 		}
 	}

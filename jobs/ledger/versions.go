@@ -49,12 +49,6 @@ var (
 		where webhook = $1 and type = $2 and row_key = any($3::text[])`)
 )
 
-// last_error of deliveries that ended because of what their row became.
-const (
-	newerVersion = "newer_version"
-	rowGone      = "row_gone"
-)
-
 // A rowKey is one row of a source as one webhook sees it.
 type rowKey struct{ webhook, typ, row string }
 
@@ -195,7 +189,7 @@ func (v *heldRows) store(ctx context.Context) error {
 		why  jobs.Reason
 		last string
 		ids  []string
-	}{{jobs.Superseded, newerVersion, v.superseded}, {jobs.Withdrawn, rowGone, v.withdrawn}} {
+	}{{jobs.Superseded, jobs.NewerVersion, v.superseded}, {jobs.Withdrawn, jobs.RowGone, v.withdrawn}} {
 		if len(ended.ids) == 0 {
 			continue
 		}

@@ -56,7 +56,7 @@ func (s *stage) settleAs(d jobs.Delivery, state jobs.State, newer *jobs.Delivery
 	o.Delivery.State, o.Delivery.Lease, o.Delivery.SettledAt = state, "", s.Now()
 	switch {
 	case newer != nil:
-		o.Delivery.State, o.Delivery.Reason, o.Delivery.LastError = jobs.Dead, jobs.Superseded, newerVersion
+		o.Delivery.State, o.Delivery.Reason, o.Delivery.LastError = jobs.Dead, jobs.Superseded, jobs.NewerVersion
 	case state == jobs.Delivered:
 		o.Delivery.Attempts++
 		o.Attempt = &jobs.Attempt{At: s.Now(), Status: 200}

@@ -126,9 +126,9 @@ func (w *versionWorld) claim(t *rapid.T) {
 			continue
 		}
 		o := w.s.died(d, jobs.Superseded)
-		o.Newer, o.Delivery.LastError = &now, newerVersion
+		o.Newer, o.Delivery.LastError = &now, jobs.NewerVersion
 		if !ok {
-			o.Newer, o.Delivery.Reason, o.Delivery.LastError = nil, jobs.Withdrawn, rowGone
+			o.Newer, o.Delivery.Reason, o.Delivery.LastError = nil, jobs.Withdrawn, jobs.RowGone
 		}
 		_, err := w.processes[i].Settle(context.Background(), []jobs.Outcome{o})
 		noError(t, err)
