@@ -80,7 +80,7 @@ type Ledger struct {
 	stop  func()
 	pool  *pgpool.Pool // PostgreSQL
 
-	working          atomic.Int32              // SQLite: statements at work
+	working          ongoing                   // SQLite: those at work
 	writing, reading []*sql.Stmt               // by statement.number; the same on PostgreSQL
 	doubts           *doubts                   // PostgreSQL
 	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease

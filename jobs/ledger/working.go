@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/leadrelay/leadrelay/jobs"
@@ -25,8 +26,8 @@ func (l *Ledger) Working(ctx context.Context) (work string, err error) {
 	if err := db.QueryRowContext(ctx, "select count(*) from sqlite_master").Scan(&tables); err != nil {
 		return "", err
 	}
-	if n := l.working.Load(); n > 0 { // SQLite works in this process, and a hung disk is no fault of ours
-		work = fmt.Sprintf("%d statements are at work", n)
+	if began := l.working.longest(); !began.IsZero() && time.Since(began) > 5*time.Second { // SQLite works in this process, and a hung disk is no fault of ours
+		work = fmt.Sprintf("a statement has been at work for %.0f s", time.Since(began).Seconds())
 	}
 	return work, nil
 }
@@ -41,9 +42,45 @@ func (l *Ledger) Drop(then time.Time) int {
 
 // work is called when a statement begins, and what it returns when it has ended.
 func (l *Ledger) work(ctx context.Context) (done func()) {
-	l.working.Add(1)
+	if !l.lite {
+		return func() { jobs.Heartbeat(ctx) }
+	}
+	ended := l.working.begin()
 	return func() {
-		l.working.Add(-1)
+		ended()
 		jobs.Heartbeat(ctx)
 	}
+}
+
+// ongoing are the statements at work, by when they began.
+type ongoing struct {
+	mu    sync.Mutex
+	began map[*time.Time]struct{}
+}
+
+func (s *ongoing) begin() (ended func()) {
+	began := new(time.Now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.began == nil {
+		s.began = map[*time.Time]struct{}{}
+	}
+	s.began[began] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.began, began)
+	}
+}
+
+// longest is when the one that has been at work for longest began; zero: none is.
+func (s *ongoing) longest() (first time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for began := range s.began {
+		if first.IsZero() || began.Before(first) {
+			first = *began
+		}
+	}
+	return first
 }
