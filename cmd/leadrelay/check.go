@@ -64,8 +64,16 @@ func (a *app) check(ctx context.Context) error {
 	c.say("ok", "configuration %s: %s, %s", resolved.Path, countOf(len(resolved.Streams), "stream"), countOf(len(resolved.Webhooks), "webhook"))
 	c.admin()
 	c.ledger(ctx)
-	c.source(ctx)
-	c.urls(ctx)
+	sink, err := newSink(resolved)
+	if err != nil {
+		c.say(sources.LevelError, "%v", err)
+	} else {
+		defer sink.Close()
+	}
+	c.source(ctx, sink)
+	if sink != nil {
+		c.urls(ctx, sink)
+	}
 	failed := 0
 	for _, f := range c.findings {
 		if f.Level == sources.LevelError {
@@ -140,13 +148,7 @@ func (c *checkup) ledger(ctx context.Context) {
 }
 
 // urls looks whether each webhook's host has an address that may be reached. Nothing is sent.
-func (c *checkup) urls(ctx context.Context) {
-	sink, err := newSink(c.config)
-	if err != nil {
-		c.say(sources.LevelError, "%v", err)
-		return
-	}
-	defer sink.Close()
+func (c *checkup) urls(ctx context.Context, sink *sinks.HTTP) {
 	known := map[string]error{}
 	for _, w := range c.webhooks {
 		u, err := sinks.ParseURL(w.URL, c.config.HTTP.AllowHTTP)

@@ -15,20 +15,14 @@ import (
 // checkRows is how many of a stream's latest rows are tried.
 const checkRows = 100
 
-// source looks at the source database, its streams and their latest rows.
-func (c *checkup) source(ctx context.Context) {
+// source looks at the source database, its streams and, where there is a sink to try them with, their latest rows.
+func (c *checkup) source(ctx context.Context, sink *sinks.HTTP) {
 	db, err := sources.Open(ctx, c.config.Source.Reveal(), sources.Options{})
 	if err != nil {
 		c.say(sources.LevelError, "source: %v", err)
 		return
 	}
 	defer db.Close()
-	sink, err := newSink(c.config)
-	if err != nil {
-		c.say(sources.LevelError, "http: %v", err)
-		return
-	}
-	defer sink.Close()
 	c.webhookSource(ctx, db)
 	missing := 0
 	for _, s := range c.config.Streams {
@@ -47,13 +41,13 @@ func (c *checkup) source(ctx context.Context) {
 		if checkErr != nil {
 			c.say(sources.LevelError, "stream %s: %s", s.Type, strings.TrimPrefix(checkErr.Error(), "stream "+s.Type+": "))
 		}
-		if err == nil && !unfit { // else the rows fail for the same reason once more
+		if err == nil && !unfit && sink != nil { // else the rows fail for the same reason once more
 			c.rows(ctx, stream, sink)
 		}
 		if err == nil {
 			c.wakes(ctx, stream)
 		}
-		if s.Deleted != "" {
+		if s.Deleted != "" && sink != nil {
 			c.deletions(s.Type, sink)
 		}
 	}

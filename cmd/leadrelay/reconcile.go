@@ -94,7 +94,7 @@ func (a *app) reconcile(ctx context.Context, since time.Time) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	if p.sink, err = newSink(c); err != nil {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: http: %w", c.Path, err)}
+		return err
 	}
 	if since.IsZero() {
 		since = jobs.Window(p.ledger.Now(), c.Reconcile.Days)
