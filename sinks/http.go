@@ -131,8 +131,8 @@ func unkept(t *http.Transport) *http.Transport {
 func (h *HTTP) Close() { h.transport.CloseIdleConnections() }
 
 // Encode gives the body that w's dialect makes of rec: see jobs.Sink. For a dialect that is not known, as when a
-// newer leadrelay or another configuration entered the webhook, it gives no body and no error: that is no fault of the record, which would be
-// dead for it, and Push refuses it.
+// newer leadrelay or another configuration entered the webhook, it gives no body and no error: that is no fault of the
+// record, which would be dead for it, and Push refuses it.
 func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]byte, error) {
 	d, ok := h.dialects.Lookup(w.Dialect)
 	if !ok {

@@ -16,11 +16,12 @@ import (
 
 // send sends a request, and returns the answer's beginning and how it came to it.
 //
-// Endpoints close connections that they had let us keep, and one that does so while a request is on its way to it never
-// sees that request: it goes again, at once, on a connection of its own, so that no attempt is spent on it. One that
-// took the request and broke down over it gets it once more as well, a minute before it would anyway. Nothing goes again
-// that was answered with as much as a byte, nor what took longer than a close takes to cross a request: this process may
-// have been stopped meanwhile, and another may have sent the record.
+// Endpoints close connections that they had let us keep, some with a 408 for the request that they waited for, and one that
+// does so while a request is on its way to it never sees that request: it goes again, at once, on a connection of its own,
+// so that no attempt is spent on it, nor is it counted by the webhook's rate. One that took the request and broke down over
+// it gets it once more as well, a minute before it would anyway. Nothing else goes again that was answered with as much as
+// a byte, nor what took longer than a close takes to cross a request: this process may have been stopped meanwhile, and
+// another may have sent the record.
 func (h *HTTP) send(limited context.Context, t *target, req jobs.Request, rec *recorder) (*http.Response, *progress, error) {
 	began := time.Now()
 	way := new(progress)
