@@ -14,7 +14,7 @@ var daemons = []scenario{
 	{name: "killed in a run", engines: []string{"postgres"}, long: 1, try: killedInARun},
 }
 
-// severalDaemons lets three share a ledger, with clocks that are minutes apart in the long form. One is killed; one is
+// severalDaemons lets three share a ledger, with clocks that are minutes apart. One is killed; one is
 // paused for longer than its lease with requests under way, which the CRM refuses while others deliver the same records:
 // what it wants to record afterwards is fenced off. Runs by hand go beside them.
 func severalDaemons(o *ordeal) {
@@ -27,11 +27,7 @@ func severalDaemons(o *ordeal) {
 	hooks := append(slices.Clone(crashHooks), hook{"fenced", `chatbot: a, immediate: true, retry_at: [300ms], schedule: "@every 5s"`})
 	o.install(app, crm, "", hooks...)
 	app.installTrigger(o.site)
-	binary := ""
-	skews := []time.Duration{0, 0, 0}
-	if *tortureLong {
-		binary, skews = skewedBinary(o.t), []time.Duration{0, 4 * time.Minute, -3 * time.Minute}
-	}
+	binary, skews := skewedBinary(o.t), []time.Duration{0, 4 * time.Minute, -3 * time.Minute}
 	serve := func(i int) *life {
 		l := o.launchSkewed(crm, binary, skews[i], "serve")
 		l.says("msg=serving")
@@ -39,7 +35,7 @@ func severalDaemons(o *ordeal) {
 	}
 	killed, paused, other := serve(0), serve(1), serve(2)
 	began := time.Now()
-	writing := startWriting(o.t, app, o.rand, 4, pick[time.Duration](300, 150)*time.Millisecond)
+	writing := startWriting(o.t, app, o.rand, 4, 150*time.Millisecond)
 	time.Sleep(3 * time.Second)
 	byHand := o.launch(crm, "run-now", "--no-wait")
 	killed.sees(crm.next(1+o.rand.IntN(100), o.rand.IntN(2) == 0))
@@ -129,18 +125,26 @@ func (o *ordeal) auditFires(began, calm time.Time) {
 			}
 		}
 	}
+	if len(started) == 0 {
+		o.t.Error("no line of the logs says that a run was started")
+	}
+	schedules := 0
 	o.read(func(db *sql.DB, schema string) {
-		o.each(db, `select schedule, count(*), count(distinct fire_at) from `+schema+`runs where kind = 'scheduled' group by 1`, func(scan func(...any) error) error {
+		o.each(db, `select schedule, count(*) from `+schema+`runs where kind = 'scheduled' group by 1`, func(scan func(...any) error) error {
 			var schedule string
-			var runs, distinct int
-			err := scan(&schedule, &runs, &distinct)
+			var runs int // of as many fires: they have a unique index
+			err := scan(&schedule, &runs)
+			schedules++
 			every, _ := time.ParseDuration(strings.TrimPrefix(schedule, "@every "))
-			if wanted := int(calm.Sub(began) / max(every, time.Second)); runs != distinct || runs < wanted/2 {
-				o.t.Errorf("of schedule %s there are %d runs of %d fires, and %d were wanted", schedule, runs, distinct, wanted)
+			if wanted := int(calm.Sub(began) / max(every, time.Second)); runs < wanted/2 {
+				o.t.Errorf("of schedule %s there are %d runs, and %d were wanted", schedule, runs, wanted)
 			}
 			return err
 		})
 	})
+	if schedules < 2 {
+		o.t.Errorf("the ledger has runs of %d schedules", schedules)
+	}
 }
 
 // killedInARun kills whichever of two daemons has just begun a scheduled run of thousands of records. Another takes it
@@ -153,7 +157,7 @@ func killedInARun(o *ordeal) {
 	for _, l := range lives {
 		l.says("msg=serving")
 	}
-	for range pick(1, 6) {
+	for range 6 {
 		app.insertPersons("leads", "a", 4000)
 		at := time.Now()
 		victim := -1

@@ -53,7 +53,8 @@ var (
 			"alter role relay connection limit 0", "alter role relay connection limit -1")},
 		{name: "two connections for the role", long: 10 * time.Second, milder: true, begin: refusing(
 			"alter role relay connection limit 2", "alter role relay connection limit -1")},
-		{name: "all connections taken", long: 5 * time.Second, begin: crowded},
+		// Of two databases the program may come by its connections again before the crowd does.
+		{name: "all connections taken", long: 5 * time.Second, milder: true, begin: crowded},
 		{name: "another password", long: 5 * time.Second, short: time.Second, begin: refusing(
 			"alter role relay password 'another'", "alter role relay password '"+relayPassword+"'")},
 		{name: "another password for long", on: []string{"both"}, long: 75 * time.Second, begin: refusing(
