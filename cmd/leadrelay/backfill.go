@@ -66,17 +66,12 @@ func parseTime(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", text)
 }
 
-func (a *app) backfill(ctx context.Context, webhook string, since, before time.Time, dryRun bool) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
-	if err != nil {
+func (a *app) backfill(ctx context.Context, webhook string, since, before time.Time, dryRun bool) error {
+	rows := 0
+	err := a.withBoth(ctx, func(p *parts) (err error) {
+		rows, err = jobs.BackfillByHand(ctx, p.ledger, p.streams, webhook, since, before, dryRun)
 		return err
-	}
-	p, err := a.openBoth(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	rows, err := jobs.BackfillByHand(ctx, p.ledger, p.streams, webhook, since, before, dryRun)
+	})
 	if errors.Is(err, jobs.ErrNotFound) {
 		return &exitError{code: exitUsage, err: err}
 	}

@@ -83,21 +83,16 @@ type (
 	}
 )
 
-func (a *app) reconcile(ctx context.Context, since time.Time) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file", "http", "push", "reconcile")
-	if err != nil {
-		return err
-	}
-	p, err := a.openBoth(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	if p.sink, err = newSink(c); err != nil {
+func (a *app) reconcile(ctx context.Context, since time.Time) error {
+	return a.withBoth(ctx, func(p *parts) error { return a.reconcileWith(ctx, p, since) }, "http", "push", "reconcile")
+}
+
+func (a *app) reconcileWith(ctx context.Context, p *parts, since time.Time) (err error) {
+	if p.sink, err = newSink(p.config); err != nil {
 		return err
 	}
 	if since.IsZero() {
-		since = jobs.Window(p.ledger.Now(), c.Reconcile.Days)
+		since = jobs.Window(p.ledger.Now(), p.config.Reconcile.Days)
 	}
 	show, shown := a.countProgress("holding rows against the ledger")
 	done, err := p.runner(a, runPatience).Reconcile(ctx, since, show)

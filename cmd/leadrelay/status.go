@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
 	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/jobs/ledger"
 )
@@ -155,17 +153,4 @@ func (a *app) reportStreams(ctx context.Context, p *parts) ([]streamReport, erro
 		reports = append(reports, r)
 	}
 	return reports, nil
-}
-
-// openBoth opens the ledger that is there and the source's streams.
-func (a *app) openBoth(ctx context.Context, c *config.Resolved) (*parts, error) {
-	p := &parts{config: c}
-	var err error
-	if p.ledger, err = a.openLedger(ctx, c); err != nil {
-		return nil, err
-	}
-	if err := p.openSource(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the source: %w", err), p.Close())
-	}
-	return p, nil
 }

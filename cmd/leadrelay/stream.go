@@ -35,17 +35,12 @@ func newStreamCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) streamList(ctx context.Context) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
-	if err != nil {
+func (a *app) streamList(ctx context.Context) error {
+	var streams []streamReport
+	err := a.withLedger(ctx, func(p *parts) (err error) {
+		streams, err = a.reportStreams(ctx, p)
 		return err
-	}
-	p := &parts{config: c}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	if p.ledger, err = a.openLedger(ctx, c); err != nil {
-		return err
-	}
-	streams, err := a.reportStreams(ctx, p)
+	}, "source", "streams")
 	if err != nil {
 		return err
 	}
@@ -69,16 +64,11 @@ type resettable interface {
 	At(ctx context.Context, row string) (jobs.Bookmark, error)
 }
 
-func (a *app) streamReset(ctx context.Context, typ, to string) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
-	if err != nil {
-		return err
-	}
-	p, err := a.openBoth(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
+func (a *app) streamReset(ctx context.Context, typ, to string) error {
+	return a.withBoth(ctx, func(p *parts) error { return a.resetStream(ctx, p, typ, to) })
+}
+
+func (a *app) resetStream(ctx context.Context, p *parts, typ, to string) (err error) {
 	for _, src := range p.streams {
 		if src.Type() != typ {
 			continue

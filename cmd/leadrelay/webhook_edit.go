@@ -120,21 +120,14 @@ func takeDefaults(doc map[string]any) {
 }
 
 // editWebhook runs one change and prints the webhook as it is then.
-func (a *app) editWebhook(ctx context.Context, change func(desk) (jobs.Webhook, error)) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
-	if err != nil {
-		return err
-	}
-	p, err := a.openBoth(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	w, err := change(desk{parts: p})
-	if err != nil {
-		return registrarError(err)
-	}
-	return a.printWebhook(&w, false)
+func (a *app) editWebhook(ctx context.Context, change func(desk) (jobs.Webhook, error)) error {
+	return a.withBoth(ctx, func(p *parts) error {
+		w, err := change(desk{parts: p})
+		if err != nil {
+			return registrarError(err)
+		}
+		return a.printWebhook(&w, false)
+	})
 }
 
 func newWebhookStateCommand(a *app, use, short string, state jobs.WebhookState) *cobra.Command {

@@ -310,6 +310,16 @@ func (a *app) withLedger(ctx context.Context, f func(*parts) error, keys ...stri
 	return f(p)
 }
 
+// withBoth is withLedger for commands that need the source's streams, too.
+func (a *app) withBoth(ctx context.Context, f func(*parts) error, keys ...string) error {
+	return a.withLedger(ctx, func(p *parts) error {
+		if err := p.openSource(ctx); err != nil {
+			return fmt.Errorf("open the source: %w", err)
+		}
+		return f(p)
+	}, append(keys, "source", "streams")...)
+}
+
 // createLedger opens the ledger, and makes it where it is not there yet.
 func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
 	return a.ledgerWith(ctx, c, ledger.Options{Create: true})
