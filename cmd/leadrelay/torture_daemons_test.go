@@ -46,8 +46,9 @@ func severalDaemons(o *ordeal) {
 
 	// Its requests are refused from here on, so that what it has to say differs from what becomes of the records.
 	crm.set(paused.name+" fenced", mood{refuse: 100, within: 300 * time.Millisecond})
+	refuses := time.Now()
 	app.insertPersons("leads", "a", 200) // more than one of them has workers for
-	o.until(func() bool { return crm.underWay(paused.name, "fenced") >= 3 }, "requests of the one to be paused are under way")
+	o.until(func() bool { return crm.underWay(paused.name, "fenced", refuses) >= 3 }, "requests of the one to be paused are under way")
 	at := paused.pause()
 	paused.o.until(func() bool {
 		return taken.MatchString(again.since(at)) || taken.MatchString(other.since(at))

@@ -134,12 +134,12 @@ func (w *witness) set(of string, m mood) {
 	w.moods[of] = m
 }
 
-// underWay counts the requests of a process for a webhook that have not been answered.
-func (w *witness) underWay(process, webhook string) (n int) {
+// underWay counts the requests of a process for a webhook that have come since and have not been answered.
+func (w *witness) underWay(process, webhook string, since time.Time) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.requests {
-		if r.process == process && r.webhook == webhook && r.answered.IsZero() {
+		if r.process == process && r.webhook == webhook && r.at.After(since) && r.answered.IsZero() {
 			n++
 		}
 	}
