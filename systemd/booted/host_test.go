@@ -37,11 +37,12 @@ type host struct {
 	mu      sync.Mutex
 	rows    map[string]int    // by chatbot: inserted
 	headers map[string]string // by chatbot: Authorization, as it came last
+	answers map[string]int    // of chatbot killed, by id
 }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, blocks: readBlocks(t), rows: map[string]int{}, headers: map[string]string{}}
+	h := &host{t: t, blocks: readBlocks(t), rows: map[string]int{}, headers: map[string]string{}, answers: map[string]int{}}
 	output(t, "useradd", "--create-home", "--shell", "/bin/bash", operator)
 	output(t, "bash", "-c", "echo '"+operator+" ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops")
 	output(t, "cp", "-r", "/opt/booted/checkout", checkout)
@@ -75,6 +76,11 @@ func (h *host) startCRM() {
 		h.headers[req.Chatbot] = req.Header.Get("Authorization")
 		h.mu.Unlock()
 		answer(w, r, req)
+		if req.Chatbot == "killed" {
+			h.mu.Lock()
+			h.answers[req.ID]++
+			h.mu.Unlock()
+		}
 	}
 	var err error
 	if h.crm, err = receiver.New(receiver.Options{SignKeys: []jobs.Secret{signKey}, Tolerance: time.Minute, Answer: noted}); err != nil {
@@ -139,6 +145,13 @@ func (h *host) insert(chatbot string, n int) {
 			h.t.Fatal(err)
 		}
 	}
+}
+
+// answered counts, by id, what of chatbot killed the CRM has answered.
+func (h *host) answered() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.answers)
 }
 
 func (h *host) inserted(chatbot string) int {
@@ -262,9 +275,9 @@ func (h *host) says(since time.Time, text string) entry {
 
 // A delivery is an item of `leadrelay delivery list --json`.
 type delivery struct {
-	Row, State string
-	Attempts   int
-	LastError  string `json:"last_error"`
+	ID, Row, State string
+	Attempts       int
+	LastError      string `json:"last_error"`
 }
 
 func (h *host) deliveries(webhook string) (items []delivery) {
