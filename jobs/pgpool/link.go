@@ -24,14 +24,25 @@ type link struct {
 	links   *links
 	listens bool         // it is read from all the time, whether or not something was asked
 	asked   atomic.Int64 // since when an answer is waited for, in nanoseconds since the epoch; 0: none is
+	doubted atomic.Bool  // it was at rest when others were given up: the next answer must come soon
 }
+
+// doubtedFor is how long a connection in doubt may take to answer. One that is closed asks the server to forget each of its
+// statements, and whoever closes it waits for that.
+const doubtedFor = time.Second
 
 func (l *link) Read(b []byte) (int, error) {
 	if !l.listens {
 		l.asked.Store(time.Now().UnixNano())
 	}
+	if l.doubted.Load() {
+		_ = l.Conn.SetReadDeadline(time.Now().Add(doubtedFor)) // where it fails, so does the read
+	}
 	n, err := l.Conn.Read(b)
 	l.asked.Store(0)
+	if err == nil && l.doubted.Swap(false) {
+		err = l.Conn.SetReadDeadline(time.Time{})
+	}
 	return n, err
 }
 
@@ -47,16 +58,25 @@ func (l *link) Close() error {
 	return l.Conn.Close()
 }
 
-// drop closes those that have waited for an answer since before then, and counts them.
+// drop closes those that have waited for an answer since before then, and counts them. Where there are such, those at rest
+// are in doubt.
 func (ls *links) drop(then time.Time) (dropped int) {
 	ls.mu.Lock()
-	var late []*link
+	var late, rest []*link
 	for l := range ls.open {
-		if asked := l.asked.Load(); asked != 0 && asked < then.UnixNano() {
+		switch asked := l.asked.Load(); {
+		case asked != 0 && asked < then.UnixNano():
 			late = append(late, l)
+		case asked == 0 && !l.listens:
+			rest = append(rest, l)
 		}
 	}
 	ls.mu.Unlock()
+	if len(late) > 0 {
+		for _, l := range rest {
+			l.doubted.Store(true)
+		}
+	}
 	for _, l := range late {
 		_ = l.Close() // there is nothing more to be had from it
 	}

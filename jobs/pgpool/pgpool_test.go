@@ -205,6 +205,52 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
+// Connections at rest that were forgotten as well, with statements prepared on them, do not keep who gives up others.
+func TestForgottenAtRest(t *testing.T) {
+	by, forget := forgetful(t, pgtest.Database(t))
+	pool := open(t, by, 4)
+	stmt, err := pool.Prepare("select 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all [3]*sql.Tx
+	for i := range all {
+		if all[i], err = pool.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		if err := all[i].Stmt(stmt).QueryRow().Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tx := range all {
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	asked := make(chan error, 1)
+	go func() {
+		_, err := pool.Exec("select 1")
+		asked <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	dropped := make(chan int, 1)
+	go func() { dropped <- pool.Drop(time.Now()) }()
+	select {
+	case n := <-dropped:
+		if n != 1 {
+			t.Errorf("%d connections were given up, one has no answer", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("connections that wait are given up, and those at rest keep who does so")
+	}
+	if err := <-asked; err == nil {
+		t.Error("there was an answer")
+	}
+	execute(t, pool, "select 1")
+}
+
 // One question apart is over when its context is, though the server does not answer.
 func TestApart(t *testing.T) {
 	by, forget := forgetful(t, pgtest.Database(t))
