@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,56 +12,6 @@ import (
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
-
-// A wish is what a webhook wants: the records of one chatbot, or of all, of one type, or of all.
-type wish struct{ webhook, chatbot, typ string }
-
-// A debt is a record that a webhook is owed.
-type debt struct {
-	jobs.Key
-	says says
-}
-
-// says is what a request of the default dialect says, or is to.
-type says struct {
-	SerialNumber, Type, FirstName, LastName, Email, PhoneNumber, CreateTime, Content, URI string
-	SessionID                                                                             int64
-}
-
-// owed is what was committed to the source and wanted, by id.
-func (o *ordeal) owed(app *application, wishes []wish) map[string]debt {
-	o.t.Helper()
-	owed := map[string]debt{}
-	for table, typ := range map[string]string{"leads": "Lead", "appointments": "Appointment"} {
-		rows, err := app.db.Query("select id, created_at, chatbot_id, first_name, last_name, email, phone_number, content, uri, session_id from " + table)
-		if err != nil {
-			o.t.Fatal(err)
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var row string
-			var created time.Time
-			is := says{Type: typ}
-			err := rows.Scan(&row, &created, &is.SerialNumber, &is.FirstName, &is.LastName, &is.Email, &is.PhoneNumber, &is.Content, &is.URI, &is.SessionID)
-			if err != nil {
-				o.t.Fatal(err)
-			}
-			is.CreateTime = created.Format("2006-01-02T15:04:05.000000Z")
-			o.rows++
-			for _, w := range wishes {
-				if (w.chatbot == "" || w.chatbot == is.SerialNumber) && (w.typ == "" || w.typ == typ) {
-					key := jobs.Key{Webhook: w.webhook, Type: typ, Row: row, Action: jobs.ActionCreate}
-					owed[key.ID().String()] = debt{key, is}
-				}
-			}
-		}
-		if err := rows.Err(); err != nil {
-			o.t.Fatal(err)
-		}
-	}
-	o.records += len(owed)
-	return owed
-}
 
 // patienceAtTheEnd is how long it may take until nothing is owed when nothing stands in the way: leases of 30 s, retries and
 // schedules of seconds, and a machine that has much else to do.
@@ -233,81 +182,6 @@ func (o *ordeal) life(name string) *life {
 		}
 	}
 	return nil
-}
-
-// settles is how long before a blow something may have been acknowledged whose outcome was not committed: 50 ms of
-// settling, and a commit of what was settled before, on a machine that has much else to do. Lives are often shorter: what
-// holds a killed process to what was in flight is that the ledger is looked at after each kill (remember).
-const settles = 10 * time.Second
-
-// struck is the blow at which a request was in flight that came again: it reached the CRM before the process went on, if it
-// did, and was answered shortly before the blow or after it, and came again after the blow.
-func (l *life) struck(r, again *request) (at time.Time, ok bool) {
-	for _, b := range l.blows {
-		if (b.over.IsZero() || r.at.Before(b.over)) && b.at.Sub(r.answered) <= settles && again.at.After(b.at) {
-			return b.at, true
-		}
-	}
-	return at, false
-}
-
-// auditDuplicates demands of every record that came again after it was acknowledged that it was in flight in a process
-// that was killed or paused, and counts them by blow. None may have come again that the ledger had as delivered after a kill.
-func (o *ordeal) auditDuplicates(came map[string][]request) {
-	o.t.Helper()
-	type strike struct {
-		process string
-		at      time.Time
-	}
-	of := map[strike]map[string]bool{} // ids: one that came again may be refused then and come once more
-	bounds := map[string]int{}
-	for id, requests := range came {
-		var before *request // the last that was acknowledged
-		for i := range requests {
-			r := &requests[i]
-			if at, known := o.recorded[id]; known && r.at.After(at) {
-				o.t.Errorf("%s of %s came again %v after the ledger had it as delivered", id, r.webhook, r.at.Sub(at))
-			}
-			if before != nil {
-				o.duplicates++
-				l := o.life(before.process)
-				if l == nil {
-					o.t.Errorf("a request for %s came from nobody, %q", id, before.process)
-					continue
-				}
-				bounds[l.name] = l.bound()
-				if at, ok := l.struck(before, r); ok {
-					b := strike{l.name, at}
-					if of[b] == nil {
-						of[b] = map[string]bool{}
-					}
-					of[b][id] = true
-				} else if late := o.life(r.process); late == nil || !late.resumed(r) {
-					o.t.Errorf("%s of %s came again from %s, %v after it was acknowledged to %s, which was not struck then (%v)",
-						id, r.webhook, r.process, r.at.Sub(before.answered), l.name, l.blows)
-				}
-			}
-			if r.acked {
-				before = r
-			}
-		}
-	}
-	o.bound = tortureWorkers + settleBuffer
-	for b, ids := range of {
-		n := len(ids)
-		o.most = max(o.most, n)
-		if n > bounds[b.process] {
-			o.t.Errorf("%d records came again that were in flight in %s at one blow: the bound is %d", n, b.process, bounds[b.process])
-		}
-	}
-}
-
-// resumed reports whether a paused process sent this just after it went on: it was about to when it was paused.
-func (l *life) resumed(r *request) bool {
-	return slices.ContainsFunc(l.blows, func(b blow) bool {
-		after := r.at.Sub(b.over)
-		return !b.over.IsZero() && after >= 0 && after < 5*time.Second
-	})
 }
 
 // auditLives demands that no process ended badly by itself, and that none logged what nobody should see.
