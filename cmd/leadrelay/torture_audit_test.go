@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/leadrelay/leadrelay/jobs"
 )
 
 // patienceAtTheEnd is how long it may take until nothing is owed when nothing stands in the way: leases of 30 s, retries and
