@@ -60,7 +60,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	ready, err := c.setup(ctx, conn)
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = conn.Close() // what it says of its end is what err says
+		return nil, err
 	}
 	return ready, nil
 }
