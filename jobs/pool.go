@@ -44,7 +44,8 @@ type queue struct {
 	inTurns  bool
 	moved    time.Time // when a request last ended, or the queue began
 	began    time.Time // when a request last began; zero: the webhook has no rate
-	failures int       // in a row, that may hold the webhook and are not recorded yet
+	failures int       // in a row, that may hold the webhook
+	open     int       // of the failures: not recorded yet
 	alarmed  bool      // a timer takes its turn when it is time for the next
 }
 
@@ -198,7 +199,7 @@ func (p *pool) turn() *queue {
 		p.turns = p.turns[1:]
 		p.offered = time.Now()
 		q.inTurns = false
-		if q.failures < suspicious {
+		if !q.suspended() {
 			return q
 		}
 	}
@@ -208,11 +209,17 @@ func (p *pool) turn() *queue {
 // suspicious is how many failures in a row let a webhook's other records wait until it is known whether it is held.
 const suspicious = 10
 
+// suspended reports whether its records wait. They do until all of the failures are recorded: the ledger counts them in a
+// row too, and not all of them may have come to it at once.
+func (q *queue) suspended() bool { return q.failures >= suspicious && q.open > 0 }
+
 // failed counts a failure that may hold the webhook, before its outcome is recorded.
 func (p *pool) failed(webhook string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue(webhook).failures++
+	q := p.queue(webhook)
+	q.failures++
+	q.open++
 }
 
 // answered says that the webhook's endpoint is well.
@@ -220,7 +227,7 @@ func (p *pool) answered(webhook string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q := p.queues[webhook]; q != nil && q.failures > 0 {
-		q.failures = 0
+		q.failures, q.open = 0, 0
 		p.takeTurn(q)
 	}
 }
@@ -231,7 +238,9 @@ func (p *pool) judged(failures map[string]int) {
 	defer p.mu.Unlock()
 	for webhook, n := range failures {
 		if q := p.queues[webhook]; q != nil {
-			q.failures = max(0, q.failures-n)
+			if q.open = max(0, q.open-n); q.open == 0 && q.failures >= suspicious {
+				q.failures = 0 // and it is not held
+			}
 			p.takeTurn(q)
 			p.tidy(q)
 		}
@@ -290,7 +299,7 @@ func (p *pool) queue(webhook string) *queue {
 }
 
 func (p *pool) takeTurn(q *queue) {
-	if q.inTurns || q.alarmed || len(q.jobs) == 0 || q.running >= p.perWebhook || q.failures >= suspicious {
+	if q.inTurns || q.alarmed || len(q.jobs) == 0 || q.running >= p.perWebhook || q.suspended() {
 		return
 	}
 	if early := q.early(); early > 0 {
@@ -326,7 +335,7 @@ func (q *queue) early() time.Duration {
 }
 
 func (p *pool) tidy(q *queue) {
-	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 && q.failures == 0 && !q.alarmed && time.Since(q.began) > longestSpacing {
+	if len(q.jobs) == 0 && q.reserved == 0 && q.running == 0 && q.open == 0 && !q.alarmed && time.Since(q.began) > longestSpacing {
 		delete(p.queues, q.webhook)
 	}
 }
