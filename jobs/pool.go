@@ -210,7 +210,8 @@ func (p *pool) turn() *queue {
 const suspicious = 10
 
 // suspended reports whether its records wait. They do until all of the failures are recorded: the ledger counts them in a
-// row too, and not all of them may have come to it at once.
+// row too, and not all of them may have come to it at once. So from the tenth on, those that are under way are recorded
+// before any more are sent.
 func (q *queue) suspended() bool { return q.failures >= suspicious && q.open > 0 }
 
 // failed counts a failure that may hold the webhook, before its outcome is recorded.
@@ -238,9 +239,7 @@ func (p *pool) judged(failures map[string]int) {
 	defer p.mu.Unlock()
 	for webhook, n := range failures {
 		if q := p.queues[webhook]; q != nil {
-			if q.open = max(0, q.open-n); q.open == 0 && q.failures >= suspicious {
-				q.failures = 0 // and it is not held
-			}
+			q.open = max(0, q.open-n)
 			p.takeTurn(q)
 			p.tidy(q)
 		}
