@@ -66,29 +66,68 @@ func TestDownCRM(t *testing.T) {
 	}
 }
 
-// TestFastFailures: a CRM that refuses at once is held after ten attempts and those that were under way, however many
-// records there are and however fast they fail.
+// TestFastFailures: a CRM that refuses at once is held after ten attempts, or twenty that acknowledge nothing, and those
+// that were under way, however many records there are and however fast they fail.
 func TestFastFailures(t *testing.T) {
+	for fault, least := range map[jobs.Fault]int{jobs.FaultDown: 10, jobs.FaultUnmatched: 20} {
+		t.Run(string(fault), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, hook("acme", immediate), hook("well", immediate))
+				defer b.close()
+				b.crm.answer = func(a attempt) error {
+					if a.webhook == "well" {
+						return nil
+					}
+					return &jobs.RefusedError{Reason: "refused", Fault: fault}
+				}
+				b.leads.add("bot", 1500)
+				const perWebhook = 4
+				b.serve(30*time.Second, func(o *jobs.Options) { o.PerWebhook = perWebhook })
+				if n := len(b.crm.bodies("acme")); n < least || n > least+perWebhook {
+					t.Errorf("%d attempts", n)
+				}
+				if w := b.webhook("acme"); w.State != jobs.Held {
+					t.Errorf("the webhook is %s", w.State)
+				}
+				if n := len(b.crm.bodies("well")); n != 1500 {
+					t.Errorf("the other webhook got %d", n)
+				}
+			})
+		})
+	}
+}
+
+// TestRunByHandProbes: a run by hand tries one record of a held webhook, and where it is acknowledged pushes the rest.
+func TestRunByHandProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, hook("acme", immediate), hook("well", immediate))
+		b := newBench(t, hook("acme", func(w *jobs.Webhook) { w.From = jobs.FromBeginning }), hook("well"))
 		defer b.close()
+		var down atomic.Bool
+		down.Store(true)
 		b.crm.answer = func(a attempt) error {
-			if a.webhook == "well" {
-				return nil
+			if a.webhook == "acme" && down.Load() {
+				return isDown(a)
 			}
-			return &jobs.RefusedError{Reason: "connect", Fault: jobs.FaultDown}
+			return nil
 		}
-		b.leads.add("bot", 1500)
-		const perWebhook = 4
-		b.serve(30*time.Second, func(o *jobs.Options) { o.PerWebhook = perWebhook })
-		if n := len(b.crm.bodies("acme")); n < 10 || n > 10+perWebhook {
-			t.Errorf("%d attempts", n)
+		b.leads.add("bot", 100)
+		b.runNow(false)
+		for range 3 {
+			before := len(b.crm.bodies("acme"))
+			if run := b.runNow(false); run.Pending() != 0 {
+				t.Errorf("a run beside a held webhook: %+v", run)
+			}
+			if n := len(b.crm.bodies("acme")) - before; n != 1 {
+				t.Errorf("%d records were tried", n)
+			}
 		}
-		if w := b.webhook("acme"); w.State != jobs.Held {
-			t.Errorf("the webhook is %s", w.State)
+		down.Store(false)
+		run := b.runNow(true)
+		if run.Delivered != 99 || run.Pending() != 0 { // all but the one that was tried first
+			t.Errorf("when it is well: %+v", run)
 		}
-		if n := len(b.crm.bodies("well")); n != 1500 {
-			t.Errorf("the other webhook got %d", n)
+		if n := b.states()["delivered"]; n != 200 {
+			t.Errorf("states: %v", b.states())
 		}
 	})
 }

@@ -147,6 +147,8 @@ type Queue interface {
 	// Claimable is since when something of these webhooks (nil: all) is due that may be claimed at this moment: like Claim it
 	// passes over the webhooks that somebody else holds. Zero: nothing is.
 	Claimable(ctx context.Context, webhooks []string) (time.Time, error)
+	// Probe lets those of these webhooks that are held be probed now.
+	Probe(ctx context.Context, webhooks []string) error
 	// Due reports whether something of these webhooks is due, be it that a rate puts it off; of one that is held, only
 	// its probe.
 	Due(ctx context.Context, webhooks []string) (bool, error)

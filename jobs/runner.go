@@ -332,9 +332,41 @@ func (r *Runner) refresh(ctx context.Context) (*roster, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.roster == nil || r.roster.generation <= ro.generation {
+		r.sayTurns(r.roster, ro)
 		r.roster = ro
 	}
 	return r.roster, nil
+}
+
+// sayTurns says which webhooks were stopped, and which go on, since before was read: a few of many by name.
+func (r *Runner) sayTurns(before, now *roster) {
+	if before == nil {
+		return
+	}
+	turned := map[WebhookState]int{}
+	const few = 20
+	for id, w := range now.byID {
+		old := before.byID[id]
+		if old == nil || old.State == w.State || w.State == Disabled && (w.StateReason == ReasonNotYAML || w.StateReason == ReasonNotRow) {
+			continue // what changes the configuration says so
+		}
+		if turned[w.State]++; turned[w.State] > few {
+			continue
+		}
+		switch w.State {
+		case Held:
+			r.log.Warn("webhook held: one record is tried at each retry offset, and no other", "webhook", id, "reason", w.StateReason)
+		case Disabled:
+			r.log.Warn("webhook disabled: nothing is sent to it", "webhook", id, "reason", w.StateReason)
+		case Active:
+			r.log.Info("webhook active again: all that it is owed is sent", "webhook", id, "was", string(old.State))
+		}
+	}
+	for state, n := range turned {
+		if n > few {
+			r.log.Warn("more webhooks have another state", "count", n-few, "state", string(state))
+		}
+	}
 }
 
 // webhooks returns the roster as last read.

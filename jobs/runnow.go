@@ -26,7 +26,10 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 	var sending []Flight // by others, when the run begins
 	elsewhere := 0
 	err := r.session(ctx, func(ctx context.Context) error {
-		webhooks, err := r.inScope(ctx, scope)
+		if err := r.probe(ctx, scope); err != nil {
+			return err
+		}
+		webhooks, err := r.inScope(ctx, scope, Active)
 		if err != nil {
 			return err
 		}
@@ -112,7 +115,14 @@ func without(err error, said func(error) bool) error {
 // Start begins a run by hand in a runner that serves: it reads and pushes for it, as for a scheduled one. It returns the
 // run as it is begun. Where ctx ends before the runner has taken the run on, it is an error, and the run is ended unread.
 func (r *Runner) Start(ctx context.Context, scope Scope) (Run, error) {
-	webhooks, err := r.inScope(ctx, scope)
+	held, err := r.inScope(ctx, scope, Held)
+	if err == nil && len(held) > 0 {
+		err = r.o.Ledger.Probe(ctx, held)
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	webhooks, err := r.inScope(ctx, scope, Active)
 	if err != nil {
 		return Run{}, err
 	}
@@ -145,8 +155,40 @@ func (r *Runner) takeBegun(ctx context.Context) error {
 	}
 }
 
-// inScope names the active webhooks of a scope, and sees which fires of their schedules have been.
-func (r *Runner) inScope(ctx context.Context, scope Scope) ([]string, error) {
+// probe has the held webhooks in scope probed, and returns when that is known: whose endpoint is well again is active then,
+// and gets the rest.
+func (r *Runner) probe(ctx context.Context, scope Scope) error {
+	held, err := r.inScope(ctx, scope, Held)
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	if err := r.wait.do(ctx, TheLedger, func(ctx context.Context) error { return r.o.Ledger.Probe(ctx, held) }); err != nil {
+		return fmt.Errorf("have held webhooks probed: %w", err)
+	}
+	for some := range slices.Chunk(held, pageSize) {
+		if _, err := r.claim(ctx, some); err != nil { // one record of each
+			return err
+		}
+		for {
+			r.claims.Lock()
+			rested := r.settledAll()
+			r.claims.Unlock()
+			if rested {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.moved:
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// inScope names the webhooks of a scope that are in this state, and sees which fires of their schedules have been.
+func (r *Runner) inScope(ctx context.Context, scope Scope, state WebhookState) ([]string, error) {
 	ro, err := r.refresh(ctx)
 	if err != nil {
 		return nil, err
@@ -164,7 +206,7 @@ func (r *Runner) inScope(ctx context.Context, scope Scope) ([]string, error) {
 	ids := []string{}
 	for id, w := range ro.byID {
 		switch {
-		case w.State != Active:
+		case w.State != state:
 		case scope.Webhooks != nil && !slices.Contains(scope.Webhooks, id):
 		case scope.Chatbots != nil && !slices.ContainsFunc(scope.Chatbots, w.WantsChatbot):
 		case scope.Types != nil && !slices.ContainsFunc(scope.Types, w.WantsType):
@@ -262,5 +304,8 @@ func (r *Runner) atRest(ctx context.Context, run string, webhooks []string) (res
 	if err != nil {
 		return false, fmt.Errorf("what is left to be attempted now: %w", err)
 	}
-	return sending == 0 && !due && r.pool.idle() && r.settler.open.Load() == 0, nil
+	return sending == 0 && !due && r.settledAll(), nil
 }
+
+// settledAll reports whether nothing is queued, under way here or waiting to be recorded. It needs r.claims.
+func (r *Runner) settledAll() bool { return r.pool.idle() && r.settler.open.Load() == 0 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,8 +152,8 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 	}
 }
 
-// hintElsewhere says what is owed to the scope's webhooks and is not this run's, and counts what of it is owed to held
-// ones: without the rest the run may end well.
+// hintElsewhere says what is owed to the scope's webhooks and is not this run's, and counts what of it is owed to those
+// that are held or disabled: without the rest the run may end well.
 func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) (heldBack int, err error) {
 	of, err := p.ledger.Owed(ctx, scope)
 	if err != nil {
@@ -169,16 +170,16 @@ func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pen
 	for i := range set.Webhooks {
 		w := &set.Webhooks[i]
 		n := of[w.ID]
-		if w.State != jobs.Held || n == 0 {
+		if w.State == jobs.Active || n == 0 {
 			continue
 		}
 		heldBack += n
 		if named++; named <= 20 {
-			fmt.Fprintf(a.hintWriter(), "Webhook %s is held, with %s pending: %s\n", w.ID, countOf(n, "record"), w.StateReason)
+			fmt.Fprintf(a.hintWriter(), "Webhook %s is %s, with %s pending: %s\n", w.ID, w.State, countOf(n, "record"), cmp.Or(w.StateReason, "by hand"))
 		}
 	}
 	if owed > heldBack {
-		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry, a disabled webhook, or another run. See leadrelay delivery list --state pending\n", countOf(owed-heldBack, "record"))
+		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry or another run. See leadrelay delivery list --state pending\n", countOf(owed-heldBack, "record"))
 	}
 	return heldBack, nil
 }

@@ -33,7 +33,7 @@ func newWebhookCommand(a *app) *cobra.Command {
 	}
 	show.Flags().BoolVar(&reveal, "reveal", false, "print the URL, the sign key and the headers in full")
 	cmd.AddCommand(show, newWebhookAddCommand(a), newWebhookSetCommand(a),
-		newWebhookStateCommand(a, "enable", "Let a disabled webhook run again", jobs.Active),
+		newWebhookStateCommand(a, "enable", "Let a disabled or held webhook send again", jobs.Active),
 		newWebhookStateCommand(a, "disable", "Stop a webhook; it still gathers, and sends nothing", jobs.Disabled),
 		newWebhookRemoveCommand(a), newWebhookRotateCommand(a), newWebhookTestCommand(a))
 	return cmd

@@ -109,7 +109,11 @@ func (d desk) Test(ctx context.Context, id string, reveal bool) (jobs.Trial, err
 		if w.StateReason != "" {
 			state += " (" + w.StateReason + ")"
 		}
-		trial.Notes = append(trial.Notes, "The webhook is "+state+": its records are not sent, tests are.")
+		then := "run-now tries one record, and sends the rest if it is acknowledged"
+		if w.State == jobs.Disabled {
+			then = "webhook enable lets it send again"
+		}
+		trial.Notes = append(trial.Notes, "The webhook is "+state+": its records are not sent, tests are. leadrelay "+then+".")
 	}
 	return trial, nil
 }

@@ -36,7 +36,7 @@ func TestModel(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"": m.check, "take": m.take, "keep": m.keep, "pass": m.pass, "enter": m.enter, "enter again": m.enter, "claim": m.claim, "claim again": m.claim,
 				"settle": m.settle, "settle again": m.settle, "crash": m.crash, "reclaim": m.reclaim, "drop": m.drop, "come late": m.comeLate,
-				"outage": m.outage, "turn a webhook": m.turn, "remove a webhook": m.remove, "pull": m.pull, "start a run": m.start, "take over": m.takeOver,
+				"outage": m.outage, "turn a webhook": m.turn, "remove a webhook": m.remove, "probe by hand": m.probeNow, "pull": m.pull, "start a run": m.start, "take over": m.takeOver,
 				"gathered": m.gathered, "orphans": m.orphans, "end runs": m.endRuns, "end runs again": m.endRuns, "prune": m.prune,
 			})
 		})

@@ -164,3 +164,47 @@ func (m *model) outage(t *rapid.T) {
 	m.flights = m.flights[:before]
 	m.settleAll(t, outcomes)
 }
+
+// probeNow has webhooks probed now. Of one that has only records that were never tried and are not due, one becomes due:
+// any of the first.
+func (m *model) probeNow(t *rapid.T) {
+	noError(t, m.ledger(t).Probe(context.Background(), []string{"a", "b", "c"}))
+	now := m.s.Now()
+	for id, w := range m.webhooks {
+		if w.state != jobs.Held {
+			continue
+		}
+		if w.probe.After(now) {
+			w.probe = now
+		}
+		var first []*modelled
+		better := false
+		for _, d := range m.deliveries {
+			switch {
+			case d.Webhook != id || d.State != jobs.Pending:
+			case d.Attempts > 0 || !d.NextAt.After(now):
+				better = true
+			case d.NotBefore.After(now):
+			case len(first) == 0 || d.NextAt.Before(first[0].NextAt):
+				first = []*modelled{d}
+			case d.NextAt.Equal(first[0].NextAt):
+				first = append(first, d)
+			}
+		}
+		if better || len(first) == 0 {
+			continue
+		}
+		due := 0
+		for _, d := range first {
+			got, err := m.s.Delivery(context.Background(), d.ID)
+			noError(t, err)
+			if got.NextAt.Equal(now) {
+				d.NextAt = now
+				due++
+			}
+		}
+		if due != 1 {
+			t.Fatalf("%d records of %s are due for its probe", due, id)
+		}
+	}
+}

@@ -31,6 +31,39 @@ var (
 	sqlFaultless = sqlText(`update tallies set down = 0, unmatched = 0 where webhook = any($1::text[])`)
 )
 
+var (
+	sqlProbeNow = sqlText(`update due set probe_at = $1 where webhook = any($2::text[]) and probe_at > $1`)
+	// A probe is of a record that was tried, whenever its own time is; where none was, of one whose time it is.
+	sqlDueForProbe = sqlText(`
+		update deliveries set next_at = $1
+		where id in (
+			select (
+				select id from deliveries as first
+				where first.webhook = due.webhook and first.state = 'pending' and first.next_at > $1 and first.attempts = 0
+					and (first.not_before is null or first.not_before <= $1)
+				order by first.next_at limit 1)
+			from due where due.webhook = any($2::text[]) and due.probe_at is not null and not exists (
+				select 1 from deliveries as better where better.webhook = due.webhook and better.state = 'pending'
+					and (better.next_at <= $1 or better.attempts > 0 and better.next_at is not null)))`)
+)
+
+// Probe lets the held among these webhooks be probed now; see jobs.Queue.
+func (l *Ledger) Probe(ctx context.Context, webhooks []string) error {
+	return l.change(ctx, "have held webhooks probed", func(ctx context.Context, t *tx) error {
+		if err := t.lockDue(ctx, webhooks); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, sqlProbeNow, t.now, webhooks); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, sqlDueForProbe, t.now, webhooks); err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, sqlRecount, webhooks)
+		return err
+	})
+}
+
 // A turn is what a batch of outcomes says of a webhook's state.
 type turn struct {
 	webhook         string

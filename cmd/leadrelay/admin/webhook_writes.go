@@ -40,7 +40,7 @@ func (a *API) webhookWrites() {
 	registerWithin(a, op("test-webhook", http.MethodPost, one+"/test", "Send a sample, and say what is wrong with the answer",
 		"One marked sample goes the way that records go, disabled or not. It is no delivery, and nothing of it is kept. What is wrong at the CRM is in the answer to this call, which is 200 all the same."),
 		2*a.PushTimeout+patience, a.testWebhook) // what failed is looked into with a connection of its own
-	register(a, op("enable-webhook", http.MethodPost, one+"/enable", "Let a disabled webhook run again", ""), a.setState(jobs.Active))
+	register(a, op("enable-webhook", http.MethodPost, one+"/enable", "Let a disabled or held webhook send again", ""), a.setState(jobs.Active))
 	register(a, op("disable-webhook", http.MethodPost, one+"/disable", "Stop a webhook", "It still gathers, and sends nothing."), a.setState(jobs.Disabled))
 }
 
