@@ -26,7 +26,7 @@ type Options struct {
 	PerWebhook  int           // requests under way for one webhook
 	GiveUpAfter time.Duration // 0: never
 	Retention   time.Duration // of attempts and runs; 0: for ever
-	Patience    time.Duration // how long a database that is away is waited for; 0: for ever
+	Patience    time.Duration // how long a database that is away, or silent, is waited for; 0: for ever
 	Grace       time.Duration // how long requests under way may take to end when the runner stops; default 15s
 	LeaseTTL    time.Duration // default 30s
 	Poll        time.Duration // how often what other processes did is looked for; default 1s
@@ -37,7 +37,8 @@ type Options struct {
 	// work at nothing.
 	Ask func(ctx context.Context, database string) (work string, err error)
 	// Drop gives up the connections to a database that have waited for an answer since before then, and counts them. It
-	// is called where the database has answered Ask since, and is at work at nothing. nil: it can give up none.
+	// is called where the database has answered Ask since, and is at work at nothing; where it has answered nobody for
+	// Patience; and where a runner has stopped and still waits for it. nil: it can give up none.
 	Drop func(database string, then time.Time) int
 
 	ReconcileAt   *Schedule // when Serve reconciles; nil: never

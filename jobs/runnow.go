@@ -76,6 +76,9 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 	// What was recorded while stopping counts too.
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.o.Grace)
 	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	defer context.AfterFunc(final, func() { r.vigil.abandon(done) })()
 	if run.ID != "" {
 		if last, lastErr := r.o.Ledger.Run(final, run.ID); lastErr == nil {
 			run = last

@@ -13,9 +13,9 @@ import (
 // fire begins the runs of schedules that are due, one run for all the fires that were missed, and reads for them.
 func (r *Runner) fire(ctx context.Context) error {
 	ro, now := r.webhooks(), r.o.Ledger.Now()
-	var started []Run
+	var started []*activeRun
 	var mine []string
-	defer func() { r.gatherInBackground(ctx, started, mine) }() // for those that began, whether or not another could
+	defer func() { r.gatherBegun(ctx, started, mine) }() // for those that began, whether or not another could
 	for _, key := range slices.Sorted(maps.Keys(ro.fires)) {
 		f := ro.fires[key]
 		last, err := r.seenTo(ctx, key)
@@ -49,7 +49,7 @@ func (r *Runner) fire(ctx context.Context) error {
 			r.log.Info("run started", "run", run.ID, "schedule", key, "fire", at, "webhooks", len(f.webhooks))
 		}
 		if run.Gathering { // another's run too: the daemons share its pages
-			started = append(started, run)
+			started = append(started, r.begin([]Run{run})...)
 		}
 	}
 	return nil
@@ -58,7 +58,10 @@ func (r *Runner) fire(ctx context.Context) error {
 // gatherInBackground reads for runs until they are read, without keeping the dispatcher. mine are those that this
 // process then declares gathered.
 func (r *Runner) gatherInBackground(ctx context.Context, runs []Run, mine []string) {
-	begun := r.begin(runs)
+	r.gatherBegun(ctx, r.begin(runs), mine)
+}
+
+func (r *Runner) gatherBegun(ctx context.Context, begun []*activeRun, mine []string) {
 	if len(begun) == 0 {
 		return
 	}
@@ -220,7 +223,7 @@ func (r *Runner) adopt(ctx context.Context) error {
 	orphans = slices.DeleteFunc(orphans, func(run Run) bool { return known[run.ID] })
 	for _, run := range orphans {
 		ids = append(ids, run.ID)
-		r.log.Warn("run taken over from a dead process", "run", run.ID, "schedule", run.Schedule)
+		r.log.Warn("run taken over: nobody was reading for it", "run", run.ID, "schedule", run.Schedule)
 	}
 	r.gatherInBackground(ctx, orphans, ids)
 	return nil

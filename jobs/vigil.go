@@ -108,7 +108,7 @@ func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
 	switch {
 	case err == nil && work == "":
 		v.giveUp(database, began)
-	case v.patience > 0: // whoever asked looks at its patience when it has an answer
+	case err != nil && v.patience > 0: // whoever asked looks at its patience when it has an answer
 		v.drop(database, began.Add(-v.patience))
 	}
 	v.mu.Lock()

@@ -189,6 +189,9 @@ func (d *line) keep(conn net.Conn, err error) (net.Conn, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.conn != nil { // it has ended, or lib/pq, which asked for TLS and tries without, leaves it open
+		_ = d.conn.Close()
+	}
 	if d.conn = conn; d.ended {
 		_ = conn.Close()
 	}

@@ -75,7 +75,7 @@ func newAPI(t *testing.T, config string, auth admin.Authenticator) *api {
 	t.Cleanup(func() {
 		listener.Use(nil)()
 		server.Close()
-		if err := s.end(); err != nil {
+		if err := s.end(noAPI); err != nil {
 			t.Error(err)
 		}
 	})

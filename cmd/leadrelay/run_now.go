@@ -14,8 +14,10 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-// runPatience is how long a run by hand waits for a database that is away.
-const runPatience = 2 * time.Minute
+const (
+	runPatience   = 2 * time.Minute  // with a database that is away
+	countedWithin = 30 * time.Second // what is owed beside the run
+)
 
 type runNowOptions struct {
 	scope  jobs.Scope
@@ -35,10 +37,14 @@ has run out, half a minute later at most.
 
 What is counted: gathered (taken on without any attempt before) + carried (from earlier rounds)
 = delivered + test answers + pending + dead. failed of the pending have spent their round in this run and wait for
-their webhook's next scheduled fire. Test answers are acknowledgements by "Success: test request received".
+their webhook's next scheduled fire. Of a held webhook one record is tried, which is not counted, and where it is
+acknowledged the rest is sent. Test answers are acknowledgements by "Success: test request received".
+
+A signal (Ctrl-C): take no more, let requests under way end, record them. A second one ends it at once, which leaves what
+was under way to be sent again.
 
 Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere,
-or a held webhook is owed something; 1 a database failed or a stream stopped.`,
+or a webhook that is held or disabled is owed something; 1 a database failed or a stream stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -104,16 +110,19 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if printed := a.printRun(result); printed != nil {
 		return errors.Join(err, printed)
 	}
+	asking, cancel := context.WithTimeout(ctx, countedWithin)
+	defer cancel()
+	defer context.AfterFunc(asking, func() { p.drop("", time.Now()) })() // the driver would wait on
 	if run.Gathered+run.Carried == 0 && err == nil {
-		a.hintOlder(ctx, p, o.scope)
+		a.hintOlder(asking, p, o.scope)
 	}
 	heldBack := 0
 	var uncounted error
 	if err == nil {
-		heldBack, uncounted = a.hintElsewhere(ctx, p, o.scope, result.Pending)
+		heldBack, uncounted = a.hintElsewhere(asking, p, o.scope, result.Pending)
 	}
 	if run.Elsewhere > 0 {
-		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died the daemon sends them again within half a minute, or the next run does.\n", countOf(run.Elsewhere, "record"))
+		fmt.Fprintf(a.hintWriter(), "Not waited for: %s that another process was sending. If it died the daemon sends them again within a minute, or the next run does.\n", countOf(run.Elsewhere, "record"))
 	}
 	switch {
 	case err != nil:

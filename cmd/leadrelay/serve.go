@@ -29,7 +29,8 @@ func newServeCommand(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the daemon: gather on schedule and at once, push, retry",
 		Long: `Run the daemon. SIGTERM or SIGINT: take no more, let requests under way end, record them, exit 0;
-exit 1 where the ledger is away and they could not be recorded: these records are sent again.
+exit 1 where the ledger is away and they could not be recorded: these records are sent again. A second signal ends it
+at once.
 SIGHUP: read the configuration again; a bad one is refused and the old one goes on.
 
 Every night it holds the source against the ledger, as leadrelay reconcile does (reconcile in the configuration).`,
@@ -63,7 +64,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	listener, err := admin.Listen(current.parts.config.Admin.Listen, a.log)
 	if err != nil {
-		return errors.Join(err, current.end())
+		return errors.Join(err, current.end(noAPI))
 	}
 	defer listener.Close()
 	listener.Watch(current.health)
@@ -79,11 +80,10 @@ func (a *app) serve(ctx context.Context) error {
 		case <-ctx.Done():
 			a.log.Info("stopping: requests under way are let to end")
 			system.stopping()
-			listener.Use(nil)()
-			return current.end()
+			return current.end(listener.Use(nil))
 		case err := <-current.ended:
 			current.ended <- err
-			return errors.Join(errors.New("the runner ended by itself"), current.end())
+			return errors.Join(errors.New("the runner ended by itself"), current.end(listener.Use(nil)))
 		case <-hup:
 			system.reloading()
 			current.rows.pause() // what the new configuration's table says is not to be undone by the old one's
@@ -104,8 +104,7 @@ func (a *app) serve(ctx context.Context) error {
 			system.ready()
 			a.log.Info("the configuration was read again", "webhooks", len(next.parts.config.Webhooks))
 			draining.Go(func() {
-				answered()
-				if err := old.end(); err != nil {
+				if err := old.end(answered); err != nil {
 					a.log.Error("the old configuration's runner did not end well", "error", err)
 				}
 			})
@@ -155,11 +154,13 @@ func (a *app) begin(ctx context.Context, patience time.Duration) (*serving, erro
 		return s, nil
 	case err := <-s.ended:
 		s.ended <- err
-		return nil, errors.Join(fmt.Errorf("start: %w", err), s.end())
+		return nil, errors.Join(fmt.Errorf("start: %w", err), s.end(noAPI))
 	case <-ctx.Done():
-		return nil, errors.Join(ctx.Err(), s.end())
+		return nil, errors.Join(ctx.Err(), s.end(noAPI))
 	}
 }
+
+func noAPI() {}
 
 // accessOf knows the token of admin.token_file; nil where there is none.
 func accessOf(c *config.Resolved) (admin.Authenticator, error) {
@@ -191,11 +192,13 @@ func (s *serving) health() (stalled string, awaited []string) {
 	return s.runner.Stalled(stalledAfter), s.runner.Awaited()
 }
 
-// end drains the runner and closes its parts.
-func (s *serving) end() error {
+// end drains the runner and closes its parts, when answered has returned: those have been answered then who asked an API
+// that works with them.
+func (s *serving) end(answered func()) error {
 	s.rows.pause()
 	s.stop()
 	err := <-s.ended
+	answered()
 	return errors.Join(err, s.parts.Close())
 }
 

@@ -173,7 +173,7 @@ func killedInARun(o *ordeal) {
 		lives[victim].says("msg=serving")
 	}
 	o.until(func() bool {
-		return slices.ContainsFunc(lives, func(l *life) bool { return strings.Contains(l.said(), "run taken over from a dead process") })
+		return slices.ContainsFunc(lives, func(l *life) bool { return strings.Contains(l.said(), "run taken over: nobody was reading for it") })
 	}, "a run is taken over")
 	for _, l := range lives {
 		l.stop()

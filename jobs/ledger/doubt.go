@@ -17,7 +17,8 @@ import (
 
 // A commit that fails may have been done all the same: the server fell after it wrote and before it answered. The
 // caller then hears of an error and never learns that deliveries are leased to it; they would be sending for as long
-// as it lives. So what such a transaction took is remembered, and is put back before the process leases anything again.
+// as it lives. So what such a transaction took is remembered, and is put back before the process leases anything again;
+// or by a later try, where the commit may still be under way: until that ends nobody can lease what it took.
 // SQLite rolls back what it says it could not commit.
 type doubt struct {
 	lease string
@@ -78,6 +79,16 @@ func (d *doubts) give(o doubt) {
 			delete(open.ids, id.String())
 		}
 	}
+}
+
+// errInDoubt is of a run by hand that is begun while another, which its caller knows nothing of, may still be.
+var errInDoubt = errors.New("a run that was begun before may still be recorded")
+
+// run reports whether a run of this lease's process is in doubt.
+func (d *doubts) run(lease string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open[lease] != nil && len(d.open[lease].runs) > 0
 }
 
 // lease is change for what leases deliveries to the caller, or begins a run for it.

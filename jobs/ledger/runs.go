@@ -73,7 +73,7 @@ var (
 		where runs.id = e.run and runs.ended_at is null`)
 
 	sqlGatherDone = sqlText(`update runs set gathering = $2 where id = $1`)
-	sqlTakeOver   = sqlText(`
+	sqlOrphans    = sqlText(`
 		update runs set lease = $1
 		where ended_at is null and gathering and kind = 'scheduled' and (lease = $1 or ` + abandoned("$1", "$2") + `)
 		returning ` + runColumns)
@@ -201,6 +201,9 @@ func (l *Ledger) StartRun(ctx context.Context, s jobs.RunStart) (run jobs.Run, m
 			return err
 		}
 		if s.Kind == jobs.Manual {
+			if l.doubts.run(s.Lease) { // it would keep what this one is to take on
+				return errInDoubt
+			}
 			if err := t.hold(ctx, s.Lease); err != nil && !errors.Is(err, jobs.ErrLeaseLost) {
 				return err
 			}
@@ -338,7 +341,7 @@ func (l *Ledger) Orphans(ctx context.Context, lease string) ([]jobs.Run, error) 
 		if _, err := t.exec(ctx, sqlEndManual, lease, t.now); err != nil {
 			return err
 		}
-		return t.each(ctx, sqlTakeOver, []any{lease, t.now}, func(rows *sql.Rows) error {
+		return t.each(ctx, sqlOrphans, []any{lease, t.now}, func(rows *sql.Rows) error {
 			r, err := scanRun(rows)
 			runs = append(runs, r)
 			return err

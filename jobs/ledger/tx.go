@@ -196,7 +196,7 @@ func again(err error) bool {
 // IsUnavailable says that err is a fault of the database that is worth waiting for: it is away, starting, stopping,
 // full, out of connections, for now read-only, busy with others, or its file is gone.
 func IsUnavailable(err error) bool {
-	if errors.Is(err, errReplaced) {
+	if errors.Is(err, errReplaced) || errors.Is(err, errInDoubt) {
 		return true
 	}
 	if e, ok := errors.AsType[*pq.Error](err); ok {

@@ -58,8 +58,8 @@ func (l *link) Close() error {
 	return l.Conn.Close()
 }
 
-// drop closes those that have waited for an answer since before then, and counts them. Where there are such, those at rest
-// are in doubt.
+// drop closes those that have waited for an answer since before then, and counts them. Where there are such, those on
+// which nothing is asked are in doubt: those at rest, and between two statements, for all that can be told here.
 func (ls *links) drop(then time.Time) (dropped int) {
 	ls.mu.Lock()
 	var late, rest []*link

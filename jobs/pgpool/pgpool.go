@@ -124,7 +124,7 @@ func (p *Pool) Renew(err error) {
 }
 
 // Drop closes the connections that have waited for an answer since before then, and those at rest, and counts the former:
-// who waits gets an error, and the next call a new connection. It is for when the server has answered others since.
+// who waits gets an error, and the next call a new connection. It is for when the server has answered others since, or is waited for no more.
 func (p *Pool) Drop(then time.Time) (dropped int) {
 	if dropped = p.links.drop(then); dropped > 0 { // where some were forgotten, the others may have been
 		p.SetMaxIdleConns(0)
