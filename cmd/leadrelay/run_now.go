@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +43,8 @@ A signal (Ctrl-C): take no more, let requests under way end, record them. A seco
 was under way to be sent again.
 
 Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere,
-or a webhook that is held or disabled is owed something; 1 a database failed or a stream stopped.`,
+or a webhook that is held, or that HTTP 410 disabled,
+is owed something; 1 a database failed or a stream stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -162,7 +162,7 @@ func (a *app) hintOlder(ctx context.Context, p *parts, scope jobs.Scope) {
 }
 
 // hintElsewhere says what is owed to the scope's webhooks and is not this run's, and counts what of it is owed to those
-// that are held or disabled: without the rest the run may end well.
+// that are held, or were disabled by no operator: without the rest the run may end well.
 func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pending int) (heldBack int, err error) {
 	of, err := p.ledger.Owed(ctx, scope)
 	if err != nil {
@@ -172,7 +172,7 @@ func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pen
 	if err != nil {
 		return 0, err
 	}
-	owed, named := -pending, 0
+	owed, stands, named := -pending, 0, 0
 	for _, n := range of {
 		owed += n
 	}
@@ -182,13 +182,17 @@ func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pen
 		if w.State == jobs.Active || n == 0 {
 			continue
 		}
-		heldBack += n
+		stands += n
+		// Whoever disabled a webhook knows of it, unless it is this one that the run is for.
+		if byOperator := w.StateReason == jobs.ReasonByHand || w.StateReason == jobs.ReasonNotYAML || w.StateReason == jobs.ReasonNotRow; !byOperator || scope.Webhooks != nil {
+			heldBack += n
+		}
 		if named++; named <= 20 {
-			fmt.Fprintf(a.hintWriter(), "Webhook %s is %s, with %s pending: %s\n", w.ID, w.State, countOf(n, "record"), cmp.Or(w.StateReason, "by hand"))
+			fmt.Fprintf(a.hintWriter(), "Webhook %s is %s, with %s pending: %s\n", w.ID, w.State, countOf(n, "record"), w.StateReason)
 		}
 	}
-	if owed > heldBack {
-		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry or another run. See leadrelay delivery list --state pending\n", countOf(owed-heldBack, "record"))
+	if owed > stands {
+		fmt.Fprintf(a.hintWriter(), "Not in this run: %s that wait for a retry or another run. See leadrelay delivery list --state pending\n", countOf(owed-stands, "record"))
 	}
 	return heldBack, nil
 }
