@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,8 @@ type HTTP struct {
 	unkept    *http.Transport // keeps no connections
 	guard     *guard          // nil: every address is allowed
 	resolver  *net.Resolver
-	dnsHint   string // for names that cannot be looked up; "": there is nothing special about it
+	proxy     *url.URL // nil: there is none
+	dnsHint   string   // for names that cannot be looked up; "": there is nothing special about it
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -14,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,6 +39,7 @@ func (h *HTTP) through(raw string, dialer *net.Dialer, config *tls.Config) error
 	if err != nil {
 		return err
 	}
+	h.proxy = proxy
 	if h.guard == nil {
 		h.transport.Proxy = http.ProxyURL(proxy)
 		h.transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
@@ -64,9 +67,25 @@ func parseProxy(raw string) (*url.URL, error) {
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
+		if strings.Trim(u.Path, "/") != "" {
+			return nil, errors.New("proxy: write http://host:port, without a path")
+		}
 		return u, nil
 	}
 	return nil, errors.New("proxy: must begin with http://, https:// or socks5://")
+}
+
+// CheckProxy connects to the proxy, where there is one, and says what keeps it from that. Nothing is sent.
+func (h *HTTP) CheckProxy(ctx context.Context) error {
+	if h.proxy == nil {
+		return nil
+	}
+	port := cmp.Or(h.proxy.Port(), map[string]string{"http": "80", "https": "443"}[h.proxy.Scheme], "1080")
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(h.proxy.Hostname(), port))
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err) // which names its host and port
+	}
+	return c.Close()
 }
 
 // dial connects to an endpoint: to the first of its addresses that the proxy reaches.

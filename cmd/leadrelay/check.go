@@ -149,6 +149,11 @@ func (c *checkup) ledger(ctx context.Context) {
 
 // urls looks whether each webhook's host has an address that may be reached. Nothing is sent.
 func (c *checkup) urls(ctx context.Context, sink *sinks.HTTP) {
+	reached, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := sink.CheckProxy(reached); err != nil {
+		c.say(sources.LevelError, "%s: http.%v", c.config.Path, err)
+	}
 	known := map[string]error{}
 	for _, w := range c.webhooks {
 		u, err := sinks.ParseURL(w.URL, c.config.HTTP.AllowHTTP)
