@@ -94,6 +94,7 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 	if err := p.webhookSource(a).first(ctx, runPatience); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { a.log.Info("stopping: requests under way are let to end; a second signal ends it at once") })()
 	show, shown := a.runProgress()
 	run, err := p.runner(a, runPatience).RunNow(ctx, o.scope, o.noWait, show)
 	shown()

@@ -322,7 +322,15 @@ func (a *app) withBoth(ctx context.Context, f func(*parts) error, keys ...string
 
 // createLedger opens the ledger, and makes it where it is not there yet.
 func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
-	return a.ledgerWith(ctx, c, ledger.Options{Create: true})
+	l, err := a.ledgerWith(ctx, c, ledger.Options{Create: true})
+	if err == nil && l.Created() {
+		where, _ := strings.CutPrefix(c.Ledger.Reveal(), "sqlite:")
+		if where == c.Ledger.Reveal() {
+			where = "in the ledger's PostgreSQL database"
+		}
+		a.log.Info("there was no ledger, a new one was made: it knows nothing of what was sent before", "ledger", where)
+	}
+	return l, err
 }
 
 func (a *app) ledgerWith(ctx context.Context, c *config.Resolved, o ledger.Options) (l *ledger.Ledger, err error) {

@@ -78,7 +78,9 @@ type Ledger struct {
 	clock func() time.Time
 	keys  SecretsKeys
 	stop  func()
-	pool  *pgpool.Pool // PostgreSQL
+
+	created bool         // by Open
+	pool    *pgpool.Pool // PostgreSQL
 
 	working          ongoing                   // SQLite: those at work
 	writing, reading []*sql.Stmt               // by statement.number; the same on PostgreSQL
@@ -110,6 +112,9 @@ func Open(ctx context.Context, dsn string, opts Options) (*Ledger, error) {
 	}
 	return l, nil
 }
+
+// Created reports whether Open found no ledger and made one: it knows nothing of what was sent before.
+func (l *Ledger) Created() bool { return l.created }
 
 // Close ends the ledger's connections. Leases stay: drop them first.
 func (l *Ledger) Close() error {

@@ -42,6 +42,7 @@ func (l *Ledger) migrate(ctx context.Context) error {
 			return ErrNewer
 		}
 		_, err = p.Up(ctx)
+		l.created = err == nil && current == 0
 		return err
 	}
 	if !l.lite {
