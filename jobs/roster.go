@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -91,4 +92,108 @@ func (r *roster) wanting(chatbot, typ string, f func(*Webhook) error) error {
 		}
 	}
 	return nil
+}
+
+// refresh reads the webhooks anew where they changed, and returns them.
+func (r *Runner) refresh(ctx context.Context) (*roster, error) {
+	var set Registered
+	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
+		set, err = r.o.Ledger.Webhooks(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the webhooks: %w", err)
+	}
+	ro, err := newRoster(set)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	before := r.roster
+	newer := before == nil || before.generation <= ro.generation
+	if newer {
+		r.roster = ro
+	}
+	r.mu.Unlock()
+	if !newer {
+		return before, nil
+	}
+	r.sayTurns(before, ro)
+	return ro, nil
+}
+
+// sayTurns says which webhooks were stopped, and which go on, since before was read: a few of many by name.
+func (r *Runner) sayTurns(before, now *roster) {
+	if before == nil {
+		return
+	}
+	turned := map[WebhookState]int{}
+	const few = 20
+	for id, w := range now.byID {
+		old := before.byID[id]
+		if old == nil || old.State == w.State || w.State == Disabled && (w.StateReason == ReasonNotYAML || w.StateReason == ReasonNotRow) {
+			continue // what changes the configuration says so
+		}
+		if turned[w.State]++; turned[w.State] > few {
+			continue
+		}
+		switch w.State {
+		case Held:
+			r.log.Warn("webhook held: one record is tried at each retry offset, and no other", "webhook", id, "reason", w.StateReason)
+		case Disabled:
+			r.log.Warn("webhook disabled: nothing is sent to it", "webhook", id, "reason", w.StateReason)
+		case Active:
+			r.log.Info("webhook active again: all that it is owed is sent", "webhook", id, "was", string(old.State))
+		}
+	}
+	for state, n := range turned {
+		if n > few {
+			r.log.Warn("more webhooks have another state", "count", n-few, "state", string(state))
+		}
+	}
+}
+
+// webhooks returns the roster as last read.
+func (r *Runner) webhooks() *roster {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.roster == nil {
+		return &roster{}
+	}
+	return r.roster
+}
+
+// watchStates reads the webhooks anew when outcomes may have changed their states, until ctx ends.
+func (r *Runner) watchStates(ctx context.Context) {
+	for {
+		loopOf(ctx).idle()
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.stopped:
+			r.mu.Lock()
+			judged := r.judged
+			r.judged = map[string]int{}
+			r.mu.Unlock()
+			r.noticeChanges(ctx)
+			r.pool.judged(judged)
+		}
+	}
+}
+
+// noticeChanges reads the webhooks anew where another process changed them.
+func (r *Runner) noticeChanges(ctx context.Context) {
+	if len(r.o.Sources) == 0 {
+		return
+	}
+	loopOf(ctx).ask(TheLedger)
+	st, err := r.o.Ledger.Stream(ctx, r.o.Sources[0].Type())
+	loopOf(ctx).back()
+	if err != nil || st.Generation == r.webhooks().generation {
+		return // where the ledger is away, who needs it waits for it and says so
+	}
+	if _, err := r.refresh(ctx); err != nil && ctx.Err() == nil {
+		r.log.Error("webhooks could not be read", "error", err)
+	}
+	nudge(r.wake)
 }

@@ -235,41 +235,6 @@ func (r *Runner) logEnd(run *Run) {
 		"test_answers", run.TestAnswers, "pending", run.Pending(), "dead", run.Dead, "took", run.EndedAt.Sub(run.StartedAt).Round(time.Millisecond))
 }
 
-// watchStates reads the webhooks anew when outcomes may have changed their states, until ctx ends.
-func (r *Runner) watchStates(ctx context.Context) {
-	for {
-		loopOf(ctx).idle()
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.stopped:
-			r.mu.Lock()
-			judged := r.judged
-			r.judged = map[string]int{}
-			r.mu.Unlock()
-			r.noticeChanges(ctx)
-			r.pool.judged(judged)
-		}
-	}
-}
-
-// noticeChanges reads the webhooks anew where another process changed them.
-func (r *Runner) noticeChanges(ctx context.Context) {
-	if len(r.o.Sources) == 0 {
-		return
-	}
-	loopOf(ctx).ask(TheLedger)
-	st, err := r.o.Ledger.Stream(ctx, r.o.Sources[0].Type())
-	loopOf(ctx).back()
-	if err != nil || st.Generation == r.webhooks().generation {
-		return // where the ledger is away, who needs it waits for it and says so
-	}
-	if _, err := r.refresh(ctx); err != nil && ctx.Err() == nil {
-		r.log.Error("webhooks could not be read", "error", err)
-	}
-	nudge(r.wake)
-}
-
 // A said is an error that was logged, and when.
 type said struct {
 	text string
