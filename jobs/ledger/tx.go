@@ -82,10 +82,22 @@ func (l *Ledger) once(ctx context.Context, f func(ctx context.Context, t *tx) er
 		return err
 	}
 	var begun *sql.Tx
+	var alone *sql.Conn // SQLite
 	err := l.fresh(func() (err error) {
-		begun, err = l.write.BeginTx(ctx, nil) // see session; on SQLite the connection's own `begin immediate` is as good
+		if !l.lite {
+			begun, err = l.write.BeginTx(ctx, nil) // see session
+			return err
+		}
+		if alone, err = l.write.Conn(ctx); err != nil {
+			return err
+		}
+		defer l.work(ctx)() // `begin immediate` waits for other processes; that we wait for the one connection is our own affair
+		begun, err = alone.BeginTx(ctx, nil)
 		return err
 	})
+	if alone != nil {
+		defer func() { _ = alone.Close() }()
+	}
 	if err != nil {
 		return err
 	}

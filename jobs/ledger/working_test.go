@@ -82,6 +82,32 @@ func TestWorkingAtALock(t *testing.T) {
 	s.must(<-taken)
 }
 
+// TestWorkingAtALockedFile: so is that of another process on a ledger's file.
+func TestWorkingAtALockedFile(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := stageOn(t, "sqlite")
+	other := must[*sql.DB](t)(sql.Open("sqlite", "file:"+s.path))
+	defer other.Close()
+	lock := must[*sql.Conn](t)(other.Conn(ctx))
+	defer lock.Close()
+	if _, err := lock.ExecContext(ctx, "begin immediate"); err != nil {
+		t.Fatal(err)
+	}
+	taken := make(chan error, 1)
+	go func() {
+		_, err := s.TakeLease(ctx, "here", time.Hour)
+		taken <- err
+	}()
+	for work := ""; !strings.HasPrefix(work, "a statement has been at work for "); time.Sleep(time.Second) {
+		work = must[string](t)(s.Working(ctx))
+	}
+	if _, err := lock.ExecContext(ctx, "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	s.must(<-taken)
+}
+
 // TestWorkingAway: a ledger that is away does not answer.
 func TestWorkingAway(t *testing.T) {
 	server, err := pgtest.Start()
