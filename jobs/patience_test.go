@@ -26,6 +26,12 @@ func TestPatience(t *testing.T) {
 			if dropped != patience {
 				t.Errorf("with %v, it gave up what was asked %v before", patience, dropped)
 			}
+			dropped = 0
+			v.ask = func(context.Context, string) (string, error) { return "a statement is at work", nil }
+			v.question(t.Context(), TheLedger, &inquiry{})
+			if dropped != 0 {
+				t.Errorf("with %v, it gave up a database that is at work", patience)
+			}
 		}
 	})
 }
