@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -125,5 +126,42 @@ func TestForgottenConnection(t *testing.T) {
 	c.taken(new(atomic.Int64))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || c.ended.Load() {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A writeCounter is a connection that counts what is written to it.
+type writeCounter struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c writeCounter) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// TestOneWrite: a request's headers and body leave in one write, which is one packet and one system call.
+func TestOneWrite(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, `{"status":"success"}`)
+	}))
+	defer server.Close()
+	h := newSink(t, local())
+	var writes atomic.Int64
+	dial := h.transport.DialContext
+	h.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		return writeCounter{c, &writes}, err
+	}
+	w := webhook(server.URL)
+	const requests = 5
+	for range requests {
+		if _, err := h.Push(t.Context(), jobs.Request{Webhook: w, ID: uuid.New(), Body: []byte(`{"a":"b"}`), Attempt: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := writes.Load(); n != requests {
+		t.Errorf("%d requests took %d writes", requests, n)
 	}
 }
