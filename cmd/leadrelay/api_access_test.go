@@ -173,6 +173,7 @@ func TestAPIScope(t *testing.T) {
 					{"GET", "/key", ""},
 					{"DELETE", "", ""},
 					{"PATCH", "", `{"chatbot": "a"}`},
+					{"PUT", "", `{"chatbot": "a", "url": "http://127.0.0.1:1/x"}`},
 					{"POST", "/disable", ""},
 					{"POST", "/enable", ""},
 					{"POST", "/rotate-key", ""},
@@ -187,10 +188,12 @@ func TestAPIScope(t *testing.T) {
 					}
 				}
 			}
-			// An id that is taken is taken, and what is there is not said.
-			detail, _ := customer.problem(409, "PUT", hooks+"/of-b", `{"chatbot": "a", "url": "http://127.0.0.1:1/x"}`)
-			if !strings.Contains(detail, "of-b") {
-				t.Errorf("an id of another's: %q", detail)
+			// It chooses no id, and is not told which are taken.
+			for _, id := range []string{"of-a", "of-b", "bakery", "of-nobody"} {
+				status, text, header := customer.send("POST", hooks, `{"id": "`+id+`", "chatbot": "a", "url": "http://127.0.0.1:1/x", "sign_key": "known to a"}`)
+				if status != 422 || !strings.Contains(text, "body.id: is made by leadrelay for this token; leave it out") || strings.Contains(text+fmt.Sprint(header), id) {
+					t.Errorf("entered with the id %s: HTTP %d\n%s", id, status, text)
+				}
 			}
 			for _, chatbot := range []string{`"b"`, `"*"`, `["a", "b"]`, `["b"]`} {
 				for method, path := range map[string]string{"POST": "", "PUT": "/new"} {
@@ -201,14 +204,15 @@ func TestAPIScope(t *testing.T) {
 				}
 			}
 			// Its own it enters, changes, but not away, and removes.
-			customer.want(201, "PUT", hooks+"/own", fmt.Sprintf(`{"chatbot": "a", "url": "%s/own/secret-path"}`, url))
-			customer.want(200, "PATCH", hooks+"/own", `{"description": "mine"}`)
+			own := hooks + "/" + customer.want(201, "POST", hooks, fmt.Sprintf(`{"chatbot": "a", "url": "%s/own/secret-path"}`, url))["id"].(string)
+			customer.want(200, "PATCH", own, `{"description": "mine"}`)
+			customer.want(200, "PUT", own, fmt.Sprintf(`{"chatbot": "a", "url": "%s/own/secret-path"}`, url))
 			for _, chatbot := range []string{`"b"`, `"*"`, `["a", "b"]`} {
-				customer.problem(422, "PATCH", hooks+"/own", `{"chatbot": `+chatbot+`}`)
-				customer.problem(422, "PUT", hooks+"/own", `{"chatbot": `+chatbot+`, "url": "http://127.0.0.1:1/x"}`)
+				customer.problem(422, "PATCH", own, `{"chatbot": `+chatbot+`}`)
+				customer.problem(422, "PUT", own, `{"chatbot": `+chatbot+`, "url": "http://127.0.0.1:1/x"}`)
 			}
 			c.want(201, "PUT", hooks+"/theirs", `{"chatbot": "b", "url": "http://127.0.0.1:1/theirs"}`)
-			if status, text, header := customer.send("POST", hooks, `{"chatbot": "a", "url": "`+url+`/own/secret-path"}`); status != 409 || header.Get("Location") != hooks+"/own" {
+			if status, text, header := customer.send("POST", hooks, `{"chatbot": "a", "url": "`+url+`/own/secret-path"}`); status != 409 || header.Get("Location") != own {
 				t.Errorf("the same again: HTTP %d\n%s", status, text)
 			}
 
@@ -251,11 +255,11 @@ func TestAPIScope(t *testing.T) {
 			}
 
 			reader := c.as("a-watcher")
-			reader.want(200, "GET", hooks+"/own", "")
-			reader.want(403, "GET", hooks+"/own/key", "")
-			reader.want(403, "DELETE", hooks+"/own", "")
+			reader.want(200, "GET", own, "")
+			reader.want(403, "GET", own+"/key", "")
+			reader.want(403, "DELETE", own, "")
 			reader.want(403, "POST", "/api/v1/runs", "")
-			customer.want(200, "DELETE", hooks+"/own", "")
+			customer.want(200, "DELETE", own, "")
 			c.want(200, "DELETE", hooks+"/theirs", "")
 			if diff := cmp.Diff(before, c.ids(hooks, 10)); diff != "" {
 				t.Errorf("webhooks in the end (-want +got):\n%s", diff)

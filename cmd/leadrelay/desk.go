@@ -42,8 +42,12 @@ func (d desk) Webhooks(ctx context.Context) ([]jobs.Webhook, error) {
 	return slices.DeleteFunc(set.Webhooks, func(w jobs.Webhook) bool { return !d.sees(&w) }), err
 }
 
-// Enter enters the webhook that a document describes; one without an id is given one.
+// Enter enters the webhook that a document describes; one without an id is given one. A chatbot's token chooses none: the
+// id could be the one that the operator gives another chatbot's webhook later, and an answer would tell whether it is taken.
 func (d desk) Enter(ctx context.Context, document map[string]any) (jobs.Webhook, error) {
+	if document["id"] != nil && d.chatbot != "" {
+		return jobs.Webhook{}, admin.Mistakes{{Key: "id", Text: "is made by leadrelay for this token; leave it out"}}
+	}
 	if document["id"] == nil {
 		document["id"] = strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
 	}
@@ -72,12 +76,12 @@ func (d desk) own(ctx context.Context, w *jobs.Webhook, document map[string]any)
 	return err
 }
 
-// Put makes the webhook of this id what a document says, or enters it.
+// Put makes the webhook of this id what a document says, or enters it where the caller may choose an id.
 func (d desk) Put(ctx context.Context, id string, document map[string]any) (w jobs.Webhook, entered bool, err error) {
 	document["id"] = id
 	for range 3 { // it may come and go meanwhile
 		w, err = d.replace(ctx, id, document)
-		if !errors.Is(err, jobs.ErrNotFound) {
+		if !errors.Is(err, jobs.ErrNotFound) || d.chatbot != "" {
 			return w, false, err
 		}
 		w, err = d.Enter(ctx, document)
@@ -90,6 +94,9 @@ func (d desk) Put(ctx context.Context, id string, document map[string]any) (w jo
 
 func (d desk) replace(ctx context.Context, id string, document map[string]any) (jobs.Webhook, error) {
 	to, err := webhookOf(d.config, document)
+	if err == nil {
+		err = d.own(ctx, &to, document)
+	}
 	if err != nil {
 		return to, err
 	}
@@ -104,10 +111,7 @@ func (d desk) replace(ctx context.Context, id string, document map[string]any) (
 			to.SignKeyOf = w.SignKeyOf
 		}
 		*w = to
-		if err := giveKey(d.config.Dialects, w, key); err != nil {
-			return err
-		}
-		return d.own(ctx, w, document)
+		return giveKey(d.config.Dialects, w, key)
 	})
 }
 

@@ -378,19 +378,17 @@ func TestScopeOfWrites(t *testing.T) {
 		}
 		if strings.Contains(op.path, "{") {
 			for _, id := range v.theirs {
-				if _, err := uuid.Parse(id); err == nil && op.method == http.MethodPut {
-					continue // no webhook has it, so that it may be alpha's
-				}
 				a := v.alpha.call(op.method, strings.ReplaceAll(op.path, "{id}", id), body)
 				if _, err := uuid.Parse(id); err != nil && !strings.Contains(op.path, "webhook") && a.status == http.StatusUnprocessableEntity {
 					continue // no id that there might be
 				}
-				want := http.StatusNotFound
-				if op.method == http.MethodPut {
-					want = http.StatusConflict // an id that is taken is taken, and what is there is not said
+				other := strings.Repeat("n", len(id))
+				if _, err := uuid.Parse(id); err == nil {
+					other = uuid.NewString()
 				}
-				if a.status != want {
-					t.Errorf("%s of another chatbot's %s: HTTP %d: %s", op.id, id, a.status, a.body)
+				stranger := v.alpha.call(op.method, strings.ReplaceAll(op.path, "{id}", other), body)
+				if want := strings.ReplaceAll(stranger.body, other, id); a.status != http.StatusNotFound || a.body != want {
+					t.Errorf("%s of another chatbot's %s: HTTP %d: %s; of nothing: HTTP %d: %s", op.id, id, a.status, a.body, stranger.status, stranger.body)
 				}
 			}
 			for _, id := range v.mine {
@@ -425,6 +423,11 @@ func TestScopeOfWrites(t *testing.T) {
 		{http.MethodPost, "/api/v1/webhooks", map[string]any{"chatbot": "alpha", "url": "https://crm.example.com/stolen", "sign_key_of": "own-mark"}},
 		{http.MethodPatch, "/api/v1/webhooks/alpha-own", map[string]any{"sign_key_of": "own-mark"}},
 		{http.MethodPost, "/api/v1/webhooks", map[string]any{"id": "own-mark", "chatbot": "alpha", "url": "https://crm.example.com/stolen"}},
+		{http.MethodPost, "/api/v1/webhooks", map[string]any{"id": "the-next-mark", "chatbot": "alpha", "url": "https://crm.example.com/stolen"}},
+		{http.MethodPut, "/api/v1/webhooks/the-next-mark", map[string]any{"chatbot": "alpha", "url": "https://crm.example.com/stolen"}},
+		{http.MethodPost, "/api/v1/webhoooks", map[string]any{"id": "the-next-mark", "url": "https://crm.example.com/stolen", "type": "notes"}},
+		{http.MethodPost, "/api/v1/webhooks", map[string]any{"id": "the-next-mark", "url": "https://crm.example.com/stolen", "type": "notes"}},
+		{http.MethodPost, "/api/v1/subscriptions", map[string]any{"id": "the-next-mark", "endpoint_url": "https://crm.example.com/stolen", "events": []string{"Lead.created"}}},
 		{http.MethodPatch, "/api/v1/webhooks/alpha-own", map[string]any{"chatbot": "the-mark"}},
 		{http.MethodPatch, "/api/v1/webhooks/alpha-own", map[string]any{"chatbot": []string{"alpha", "the-mark"}}},
 		{http.MethodPatch, "/api/v1/webhooks/alpha-own", map[string]any{"chatbot": nil}},

@@ -32,9 +32,10 @@ const (
 type Desk interface {
 	// Webhooks returns those that there are for the caller, by id.
 	Webhooks(ctx context.Context) ([]jobs.Webhook, error)
-	// Enter enters a webhook; one like it is a jobs.ExistsError.
+	// Enter enters a webhook; one like it is a jobs.ExistsError. A caller of one chatbot chooses no id.
 	Enter(ctx context.Context, document map[string]any) (jobs.Webhook, error)
-	// Put makes the webhook what the document says; entered: there was none.
+	// Put makes the webhook what the document says; entered: there was none. For a caller of one chatbot that is
+	// jobs.ErrNotFound.
 	Put(ctx context.Context, id string, document map[string]any) (w jobs.Webhook, entered bool, err error)
 	// Change changes what the document names; null is the default.
 	Change(ctx context.Context, id string, document map[string]any) (jobs.Webhook, error)

@@ -47,7 +47,7 @@ func webhookMembers() []webhookMember {
 	return []webhookMember{
 		{"chatbot", either("The chatbot whose records it gets, a list of them, or * for all.", "59001dd73709417321c58b11693183a2", one, several)},
 		{"url", text("Where records are POSTed.", "https://crm.example.com/hooks/leads")},
-		{"id", text("Its name: letters, digits, - and _. Left out, one is made.", "acme")},
+		{"id", text("Its name: letters, digits, - and _. Left out, one is made. A chatbot's token leaves it out.", "acme")},
 		{"types", texts("The types it gets, or events of its dialect. Left out: all.", []any{"Lead"})},
 		{"dialect", text("The format that the receiver understands.", "smarterbot")},
 		{"schedule", text("When it is pushed to: cron, @hourly, @every 1h… Left out: the configuration's.", "@hourly")},

@@ -27,7 +27,7 @@ func (a *API) webhookWrites() {
 	create.DefaultStatus = http.StatusCreated
 	register(a, create, a.createWebhook)
 	put := op("put-webhook", http.MethodPut, one, "Enter a webhook of this id, or make it what is sent",
-		"What is left out is the default. Left out, sign_key stays what it is, and from always does. A new webhook is 201, else 200.", body)
+		"What is left out is the default. Left out, sign_key stays what it is, and from always does. A new webhook is 201, else 200. A chatbot's token enters none: it chooses no id.", body)
 	register(a, put, a.putWebhook)
 	a.answers(put, http.StatusCreated, "Created")
 	register(a, op("change-webhook", http.MethodPatch, one, "Change what is named",
