@@ -23,7 +23,7 @@ type Provisioning struct {
 	Signs   func(dialect string) bool             // whether a dialect needs a key
 	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
 	// Rows says that Desired are rows of a table that others write: one that cannot be entered is left as the ledger
-	// has it and stands in Provisioned.Refused, and none takes a webhook over that the table did not enter.
+	// has it and stands in Provisioned.Refused.
 	Rows bool
 	// Kept are webhooks that are neither desired nor gone: rows that are wrong.
 	Kept map[string]bool
@@ -169,21 +169,32 @@ func (p Provisioning) settle(all []Webhook, known map[string]*Webhook, did *Prov
 		did.Refused[id] = err
 		return nil
 	}
+	taken, wrong := map[string]bool{}, []error{}
 	for _, w := range p.Desired {
 		was := known[w.ID]
-		if p.Rows && was != nil && was.Origin != p.Origin {
-			_ = refuse(w.ID, fmt.Errorf("there is a webhook of this id already, %s, which stays as it is; give the row another id", was.from()))
-			continue
+		if was != nil {
+			if err := p.takes(&w, was); err != nil {
+				taken[w.ID] = true
+				wrong = append(wrong, refuse(w.ID, err))
+				continue
+			}
 		}
 		fromChanged[w.ID] = was != nil && was.From != w.From
 		p.settleIdentity(&w, was)
 		desired = append(desired, w)
 	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
 	for { // each refusal may take away what another row's key rests on
 		ring := p.keyring(all, desired)
 		refused := map[string]bool{}
 		for i := range desired {
-			if err := ring.check(&desired[i]); err != nil {
+			err := ring.check(&desired[i])
+			if of := desired[i].SignKeyOf; taken[of] { // the ring has the other webhook of that id
+				err = keySharing("webhook %s: sign_key_of names %s, whose row is refused", desired[i].ID, of)
+			}
+			if err != nil {
 				if err = refuse(desired[i].ID, err); err != nil {
 					return nil, err
 				}
@@ -202,6 +213,46 @@ func (p Provisioning) settle(all []Webhook, known map[string]*Webhook, did *Prov
 		}
 	}
 	return desired, nil
+}
+
+// ErrTaken says that the ledger's webhook of an id is another than the one that is to be entered.
+var ErrTaken = errors.New("there is a webhook of this id already")
+
+// takes says why w cannot become the ledger's webhook of its id, was. It would sign with that one's key and be sent what
+// that one is owed, so that nothing is taken over that a customer may have entered (by the API or a table), or that was
+// another chatbot's and is gone. What another file entered is taken over where the chatbots are the same: the file was
+// moved, or is on another machine.
+func (p Provisioning) takes(w, was *Webhook) error {
+	same, byFile := sameChatbots(w, was), was.Origin != "" && !was.IsRow()
+	if was.Origin == p.Origin && (same || !gone(was)) || same && byFile && !p.Rows {
+		return nil
+	}
+	where, one, others, remove := "webhook "+w.ID+": ", "this one", "", ""
+	if p.Rows {
+		where, one = "", "the row" // it is said of which
+	}
+	if !same {
+		others = ", for other chatbots"
+	}
+	if was.Origin == "" || gone(was) {
+		remove = ", or remove that webhook: leadrelay webhook remove " + w.ID
+	}
+	return fmt.Errorf("%s%w, %s%s, which stays as it is; give %s another id%s", where, ErrTaken, was.from(), others, one, remove)
+}
+
+// Taken says which of the desired webhooks Run would not enter because the ledger's webhooks of their ids are others.
+func (p Provisioning) Taken(all []Webhook) error {
+	known := make(map[string]*Webhook, len(all))
+	for i := range all {
+		known[all[i].ID] = &all[i]
+	}
+	var wrong []error
+	for i := range p.Desired {
+		if was := known[p.Desired[i].ID]; was != nil {
+			wrong = append(wrong, p.takes(&p.Desired[i], was))
+		}
+	}
+	return errors.Join(wrong...)
 }
 
 // Refusals says which rows Run would refuse, by their ids, where the ledger's webhooks are these; those among them that

@@ -97,9 +97,12 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 
 // sameTarget reports whether two webhooks would push the same records to the same place.
 func sameTarget(a, b *Webhook) bool {
-	chatbots := func(w *Webhook) []string { return slices.Sorted(slices.Values(w.Chatbots)) }
-	return a.URL == b.URL && a.Dialect == b.Dialect && slices.Equal(chatbots(a), chatbots(b)) &&
+	return a.URL == b.URL && a.Dialect == b.Dialect && sameChatbots(a, b) &&
 		slices.Equal(a.Types, b.Types) && slices.Equal(a.Events, b.Events)
+}
+
+func sameChatbots(a, b *Webhook) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a.Chatbots)), slices.Sorted(slices.Values(b.Chatbots)))
 }
 
 // Change changes a webhook that no configuration file gives: f is handed the webhook as it is. Its id, origin, state,

@@ -134,6 +134,7 @@ func (c *checkup) ledger(ctx context.Context) {
 			c.say(sources.LevelError, "ledger: %v", err)
 		} else {
 			c.known = set.Webhooks
+			c.taken()
 			c.webhooks = slices.Clone(c.webhooks)
 			for _, w := range set.Webhooks {
 				if w.Origin == "" && w.State != jobs.Disabled {
@@ -143,6 +144,16 @@ func (c *checkup) ledger(ctx context.Context) {
 		}
 		if err := l.Close(); err != nil {
 			c.say(sources.LevelError, "ledger: %v", err)
+		}
+	}
+}
+
+// taken looks whether the ledger has other webhooks of the configuration's ids.
+func (c *checkup) taken() {
+	err := jobs.Provisioning{Origin: c.config.Path, Desired: c.config.Webhooks}.Taken(c.known)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			c.say(sources.LevelError, "%s", line)
 		}
 	}
 }

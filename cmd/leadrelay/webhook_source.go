@@ -143,7 +143,8 @@ func fewOf(ids []string) string {
 // oneLine words an error, which may be several, for one line.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// desired are the configuration's webhooks and webhook_source's as a run would enter them.
+// desired are the configuration's webhooks and webhook_source's as a run would enter them; an error where it would enter
+// none of the configuration's.
 func (a *app) desired(ctx context.Context, p *parts) ([]jobs.Webhook, error) {
 	rows, err := p.queryRows(ctx, newRowReader(p.config))
 	if err != nil {
@@ -154,6 +155,10 @@ func (a *app) desired(ctx context.Context, p *parts) ([]jobs.Webhook, error) {
 		set, err := p.ledger.Webhooks(ctx)
 		if err != nil {
 			return nil, err
+		}
+		file := jobs.Provisioning{Origin: p.config.Path, Desired: p.config.Webhooks}
+		if err := file.Taken(set.Webhooks); err != nil {
+			return nil, p.mistakes(err)
 		}
 		for _, w := range set.Webhooks {
 			others[w.ID] = w.Origin != jobs.RowsOf(p.config.Path)

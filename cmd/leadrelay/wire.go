@@ -219,8 +219,8 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 		}.Run(ctx)
 		return err
 	})
-	if errors.Is(err, jobs.ErrSignKeyOf) {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", p.config.Path, err)}
+	if errors.Is(err, jobs.ErrSignKeyOf) || errors.Is(err, jobs.ErrTaken) {
+		return p.mistakes(err)
 	}
 	if err != nil {
 		return err
@@ -235,6 +235,11 @@ func (p *parts) provision(ctx context.Context, a *app, patience time.Duration) e
 		}
 	}
 	return nil
+}
+
+// mistakes makes a usage error of what is wrong with the configuration's webhooks, each in a line that names the file.
+func (p *parts) mistakes(err error) error {
+	return &exitError{code: exitUsage, err: errors.New(p.config.Path + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+p.config.Path+": "))}
 }
 
 // await calls f until it succeeds or fails for another reason than that a database is away.
