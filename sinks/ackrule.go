@@ -3,7 +3,6 @@ package sinks
 import (
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -30,9 +29,6 @@ var goHighLevel = rule{
 
 var any2xx = rule{any: true, path: statusPath, texts: true}
 
-// rules keeps what was read of Webhook.Ack's JSON, by that text. There are as many as webhooks at most, and few differ.
-var rules sync.Map
-
 // ruleOf reads an answer rule. Text that is none, as of a newer leadrelay, is taken for a word, and accepts nothing.
 func ruleOf(ack []string) rule {
 	if len(ack) == 1 {
@@ -42,13 +38,8 @@ func ruleOf(ack []string) rule {
 		case ack[0] == jobs.AckGoHighLevel:
 			return goHighLevel
 		case strings.HasPrefix(ack[0], "{"):
-			if r, ok := rules.Load(ack[0]); ok {
-				return r.(rule)
-			}
 			if member, ok := jobs.AckRuleOf(ack); ok {
-				r := rule{path: member.Names(), equals: member.Equals, prefix: member.Prefix}
-				rules.Store(ack[0], r)
-				return r
+				return rule{path: member.Names(), equals: member.Equals, prefix: member.Prefix}
 			}
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -58,7 +57,8 @@ type HTTP struct {
 	dialects  *Registry
 
 	targets     sync.Map // targetKey → *target
-	targetCount atomic.Int64
+	targetsMu   sync.Mutex
+	targetsSize int // in bytes, about
 }
 
 var _ jobs.Sink = (*HTTP)(nil)

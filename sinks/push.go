@@ -45,10 +45,6 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	if way.stray(success) {
 		return jobs.Answer{}, refused(ReasonStray, res.StatusCode, "") // nobody reads on: the connection is closed
 	}
-	accepted := ruleOf(req.Webhook.Ack)
-	if len(req.Webhook.Ack) == 0 {
-		accepted = ruleOf(t.dialect.Ack)
-	}
 	if !success {
 		rec.rest(cancel)
 		drain(res, cancel)
@@ -60,19 +56,19 @@ func (h *HTTP) push(ctx context.Context, req jobs.Request, rec *recorder) (jobs.
 	defer buffers.Put(buf)
 	body, refusal := readAnswer(limited, res, buf)
 	rec.unpacked(*buf)
-	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !accepted.any {
+	if refusal != nil && refusal.Reason == ReasonTimeout && ctx.Err() != nil && !t.rule.any {
 		return jobs.Answer{}, ctx.Err()
 	}
 	var word string
 	if refusal == nil {
-		word, refusal = judge(body, &accepted)
+		word, refusal = judge(body, &t.rule)
 	}
-	rec.judged(word, accepted)
+	rec.judged(word, t.rule)
 	answer := jobs.Answer{Status: res.StatusCode, Word: word, Test: word == TestAnswer}
-	if word != "" && !accepted.known(word) && !knownWord(word, smarterbot.Ack) {
+	if word != "" && !t.rule.known(word) && !knownWord(word, smarterbot.Ack) {
 		answer.Word = mask(word, req.Body, t.dialect.public)
 	}
-	if refusal == nil || accepted.any {
+	if refusal == nil || t.rule.any {
 		return answer, nil
 	}
 	refusal.Status, refusal.Word = res.StatusCode, answer.Word

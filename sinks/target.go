@@ -149,29 +149,46 @@ type target struct {
 	host    string      // Host header; "": the URL's
 	static  http.Header // content type, user agent, static headers; each value shared by all requests
 	macs    []*mac      // of the key and, while it is rotated, of the old one; none: requests are not signed
+	rule    rule        // of the answer
 	refusal *jobs.RefusedError
 }
 
 // targetKey holds all that a target is made of.
 type targetKey struct {
-	dialect, url, key, oldKey, headers string
+	dialect, url, key, oldKey, headers, ack string
 }
 
-// maxTargets bounds the cache: past it, it is begun anew.
-const maxTargets = 20_000
+// size is about how many bytes the target of a webhook takes in the cache, its key included. Of an ack each value of a
+// byte or two is a string of its own, of the headers each name and value a list.
+func (k *targetKey) size(headers int) int {
+	return 2*(len(k.url)+len(k.key)+len(k.oldKey)+len(k.headers)) + 12*len(k.ack) + 128*headers + 2<<10
+}
+
+// maxTargets bounds the cache, in bytes: enough for some 20,000 webhooks. A customer may change a webhook as often as they
+// like, with texts as long as a request's body may be.
+const maxTargets = 64 << 20
 
 func (h *HTTP) target(w *jobs.Webhook) *target {
-	key := targetKey{dialect: w.Dialect, url: w.URL.Reveal(), key: w.SignKey.Reveal(), oldKey: w.OldKey.Reveal(), headers: headersText(w.Headers)}
+	key := targetKey{
+		dialect: w.Dialect, url: w.URL.Reveal(), key: w.SignKey.Reveal(), oldKey: w.OldKey.Reveal(), headers: headersText(w.Headers),
+		ack: strings.Join(w.Ack, "\x00"),
+	}
 	if t, ok := h.targets.Load(key); ok {
 		return t.(*target)
 	}
-	t := h.newTarget(w)
-	if h.targetCount.Add(1) > maxTargets {
-		h.targets.Clear()
-		h.targetCount.Store(1)
+	made := h.newTarget(w)
+	h.targetsMu.Lock()
+	defer h.targetsMu.Unlock()
+	if t, ok := h.targets.Load(key); ok { // another goroutine made it meanwhile
+		return t.(*target)
 	}
-	h.targets.Store(key, t)
-	return t
+	size := key.size(len(w.Headers))
+	if h.targetsSize += size; h.targetsSize > maxTargets {
+		h.targets.Clear()
+		h.targetsSize = size
+	}
+	h.targets.Store(key, made)
+	return made
 }
 
 func headersText(headers map[string]jobs.Secret) string {
@@ -204,7 +221,10 @@ func (h *HTTP) newTarget(w *jobs.Webhook) *target {
 	if h.dialects.CheckHeaders(w.Dialect, w.Headers) != nil {
 		return &target{refusal: refused(ReasonHeader, 0, "")}
 	}
-	t := &target{dialect: d, url: u, static: http.Header{"User-Agent": {h.userAgent}}}
+	t := &target{dialect: d, url: u, static: http.Header{"User-Agent": {h.userAgent}}, rule: ruleOf(w.Ack)}
+	if len(w.Ack) == 0 {
+		t.rule = ruleOf(d.Ack)
+	}
 	maps.Copy(t.static, d.headers)
 	if d.Signed {
 		var keys []jobs.Secret
