@@ -16,6 +16,8 @@ var (
 	// ErrProvisioned says that a configuration file, or a row of the table that one names, gives the webhook, so that it
 	// is changed there.
 	ErrProvisioned = errors.New("it is in a configuration file: change it there")
+	// ErrTooMany says that as many webhooks were entered by hand as Registrar.Most.
+	ErrTooMany = errors.New("as many webhooks are entered as may be")
 	// ErrNotRotated says that a webhook's key is not to be rotated.
 	ErrNotRotated = errors.New("its key cannot be rotated")
 )
@@ -44,6 +46,7 @@ type Registrar struct {
 	Signs   func(dialect string) bool             // whether a webhook of the dialect is given a key where none is named
 	Fits    func(dialect string, key Secret) bool // whether a key has the form that the dialect's have; nil: any has
 	Sees    func(*Webhook) bool                   // which webhooks there are for who asks: others are ErrNotFound; nil: all
+	Most    int                                   // how many of those may be entered by hand; 0: any number
 }
 
 // provisioned is ErrProvisioned of a webhook, nil where it was entered by hand.
@@ -66,7 +69,7 @@ func (provisionedByRow) Is(target error) bool { return target == ErrProvisioned 
 
 // Add enters a webhook, with a key made for it where it names none; one with SignKeyOf is returned with the key that it
 // signs with. A webhook of the same chatbots, URL, dialect and
-// types, or of the same id, is ErrExists.
+// types, or of the same id, is ErrExists, one more than Most ErrTooMany.
 func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 	slices.Sort(w.Types)
 	w.State, w.StateReason, w.Origin = Active, "", ""
@@ -81,10 +84,18 @@ func (r Registrar) Add(ctx context.Context, w Webhook) (Webhook, error) {
 		if err != nil {
 			return err
 		}
+		entered := 0
 		for i := range set.Webhooks {
-			if old := &set.Webhooks[i]; old.ID == w.ID || sameTarget(old, &w) {
+			old := &set.Webhooks[i]
+			if old.ID == w.ID || sameTarget(old, &w) {
 				return &ExistsError{old.ID, old.ID != w.ID}
 			}
+			if old.Origin == "" && (r.Sees == nil || r.Sees(old)) {
+				entered++
+			}
+		}
+		if r.Most > 0 && entered >= r.Most {
+			return ErrTooMany
 		}
 		if err := r.share(set.Webhooks, &w); err != nil {
 			return err

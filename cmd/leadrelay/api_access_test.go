@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,6 +143,51 @@ func (s *switched) Authenticate(ctx context.Context, token string) (admin.Princi
 		return p, true, nil
 	}
 	return s.other.Authenticate(ctx, token)
+}
+
+// TestAPIMostWebhooks: tokens of one chatbot enter so many webhooks and no more, however they are entered and however many
+// are asked for at once. Those of the configuration, and others', do not count.
+func TestAPIMostWebhooks(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			config, _ := apiConfig(t, engine, "http://127.0.0.1:1")
+			c := newAPI(t, config+"admin: {listen: \"127.0.0.1:0\", webhooks_per_chatbot: 3}\n", testTokens)
+			customer := c.as("a-token")
+			const hooks = "/api/v1/webhooks"
+			statuses := make([]int, 8)
+			var asking sync.WaitGroup
+			for i := range statuses {
+				asking.Go(func() {
+					statuses[i], _, _ = customer.send("POST", hooks, fmt.Sprintf(`{"chatbot": "a", "url": "http://127.0.0.1:1/%d"}`, i))
+				})
+			}
+			asking.Wait()
+			slices.Sort(statuses)
+			if diff := cmp.Diff([]int{201, 201, 201, 422, 422, 422, 422, 422}, statuses); diff != "" {
+				t.Errorf("eight at once (-want +got):\n%s", diff)
+			}
+			for path, body := range map[string]string{
+				hooks:                   `{"chatbot": "a", "url": "http://127.0.0.1:1/one-more"}`,
+				"/api/v1/subscriptions": `{"endpoint_url": "http://127.0.0.1:1/one-more", "events": ["Lead.created"]}`,
+			} {
+				detail, places := customer.problem(422, "POST", path, body)
+				if !strings.Contains(detail, "chatbot a has 3 webhooks that were entered, the most that there may be (admin.webhooks_per_chatbot): remove one") || len(places) != 1 {
+					t.Errorf("%s: %q at %v", path, detail, places)
+				}
+			}
+			c.want(201, "POST", hooks, `{"chatbot": "b", "url": "http://127.0.0.1:1/b"}`)
+			c.want(201, "POST", hooks, `{"chatbot": "a", "url": "http://127.0.0.1:1/of-the-operator"}`)
+			own := customer.ids(hooks, 10)
+			own = slices.DeleteFunc(own, func(id string) bool { return id == "of-a" })
+			for _, id := range own[:2] {
+				customer.want(200, "DELETE", hooks+"/"+id, "")
+			}
+			customer.want(201, "POST", hooks, `{"chatbot": "a", "url": "http://127.0.0.1:1/one-more"}`)
+			customer.problem(422, "POST", hooks, `{"chatbot": "a", "url": "http://127.0.0.1:1/and-more"}`)
+		})
+	}
 }
 
 // TestAPIScope: a chatbot's token sees and touches webhooks of exactly that chatbot, what is owed to them of it, and

@@ -30,10 +30,14 @@ func (d desk) sees(w *jobs.Webhook) bool {
 }
 
 func (d desk) registrar() jobs.Registrar {
-	return jobs.Registrar{
+	r := jobs.Registrar{
 		Ledger: d.ledger, Sources: d.streams, Sees: d.sees,
 		NewKey: d.config.Dialects.NewKey, Signs: d.config.Dialects.NeedsKey, Fits: d.config.Dialects.Fits,
 	}
+	if d.chatbot != "" {
+		r.Most = d.config.Admin.WebhooksPerChatbot
+	}
+	return r
 }
 
 // Webhooks returns those that there are for who asks, by id.
@@ -58,7 +62,12 @@ func (d desk) Enter(ctx context.Context, document map[string]any) (jobs.Webhook,
 	if err := d.own(ctx, &w, document); err != nil {
 		return w, err
 	}
-	return d.registrar().Add(ctx, w)
+	w, err = d.registrar().Add(ctx, w)
+	if errors.Is(err, jobs.ErrTooMany) {
+		err = admin.Mistakes{{Text: fmt.Sprintf("chatbot %s has %d webhooks that were entered, the most that there may be (admin.webhooks_per_chatbot): remove one, or ask who runs leadrelay",
+			d.chatbot, d.config.Admin.WebhooksPerChatbot)}}
+	}
+	return w, err
 }
 
 // own refuses to make a webhook one that there is not for who asks, or let it sign with the keys of one.

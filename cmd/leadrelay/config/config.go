@@ -96,6 +96,8 @@ type HTTP struct {
 type Admin struct {
 	Listen    string // host:port; "" for none
 	TokenFile string // holds the token that may do everything; absolute, or "" for none
+	// WebhooksPerChatbot is the most webhooks that tokens of one chatbot may enter.
+	WebhooksPerChatbot int
 }
 
 // A Config is a file that was read and found good, its references not yet expanded: texts that hold any are as

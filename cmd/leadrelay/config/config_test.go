@@ -91,6 +91,7 @@ func TestSmallest(t *testing.T) {
 		}},
 		Push:        Push{Workers: 256, PerWebhook: 8},
 		HTTP:        HTTP{Timeout: 10 * time.Second},
+		Admin:       Admin{WebhooksPerChatbot: 100},
 		GiveUpAfter: 7 * 24 * time.Hour, Retention: 90 * 24 * time.Hour, Reconcile: Reconcile{Schedule: "@daily", Days: 7},
 	}}
 	if diff := cmp.Diff(want, got, plain); diff != "" {
@@ -193,7 +194,7 @@ reconcile: {schedule: "", days: 30}
 			CAFile: "/srv/leads/ca.pem", ClientCertFile: "/abs/cert.pem", ClientKeyFile: "/srv/leads/key.pem",
 			Proxy: "socks5://user:pw@proxy:1080",
 		},
-		Admin:       Admin{Listen: "[::1]:8787"},
+		Admin:       Admin{Listen: "[::1]:8787", WebhooksPerChatbot: 100},
 		GiveUpAfter: 3 * time.Hour, Retention: 24 * time.Hour, Reconcile: Reconcile{Days: 30},
 	}}
 	if diff := cmp.Diff(want, got, plain); diff != "" {

@@ -34,7 +34,7 @@ var schema = map[string][]string{
 	"reconcile":                {"schedule", "days"},
 	"push":                     {"workers", "per_webhook"},
 	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
-	"admin":                    {"listen", "token_file"},
+	"admin":                    {"listen", "token_file", "webhooks_per_chatbot"},
 }
 
 // What holds a dialect, and the parts of one, whose keys are common words.

@@ -272,24 +272,27 @@ func (v value) proxy() jobs.Secret {
 }
 
 func (d *decoder) admin(v value) Admin {
+	a := Admin{WebhooksPerChatbot: 100}
 	if !v.given() {
-		return Admin{}
+		return a
 	}
 	f, ok := v.fields("admin")
 	listen := f.at("listen")
 	const wanted = "HOST:PORT, such as 127.0.0.1:8787"
 	if !ok || !listen.require("write "+wanted+", or leave admin out") {
-		return Admin{}
+		return a
 	}
-	tokens := f.at("token_file").file()
+	a.TokenFile = f.at("token_file").file()
+	a.WebhooksPerChatbot = f.at("webhooks_per_chatbot").int(a.WebhooksPerChatbot, 1, 100_000)
 	s, settled := listen.word(wanted)
+	a.Listen = s
 	if !settled {
-		return Admin{Listen: s, TokenFile: tokens}
+		return a
 	}
 	_, port, err := net.SplitHostPort(s)
 	n, errPort := strconv.Atoi(port)
 	if err != nil || errPort != nil || n < 0 || n > math.MaxUint16 {
 		listen.fail("%s is no address; write %s", listen.show(), wanted)
 	}
-	return Admin{Listen: s, TokenFile: tokens}
+	return a
 }
