@@ -25,7 +25,7 @@ const maxRows = 100_000
 // A webhookRow is one row of webhook_source's table: the webhook that it gives, or what is wrong with it.
 type webhookRow struct {
 	id      string // "" where the row has none
-	sum     uint64 // of its text
+	sum     uint64 // of its text, and of those of other rows that have its id
 	webhook jobs.Webhook
 	err     error // names keys, never a URL, key or header
 }
@@ -60,15 +60,15 @@ func (r *rowReader) read(rows []map[string]any) ([]webhookRow, error) {
 	all, at, now := make([]webhookRow, 0, len(rows)), map[string]int{}, make(map[string]webhookRow, len(rows))
 	names := slices.Sorted(maps.Keys(rows[0]))
 	for _, row := range rows {
+		sum := r.sum(names, row)
 		id, err := cellText(row["id"])
 		if err == nil && id == "" {
 			err = errors.New("is NULL or empty; every row needs one")
 		}
 		if err != nil {
-			all = append(all, webhookRow{err: fmt.Errorf("id: %w", err)})
+			all = append(all, webhookRow{sum: sum, err: fmt.Errorf("id: %w", err)})
 			continue
 		}
-		sum := r.sum(names, row)
 		one, known := r.last[id]
 		if !known || one.sum != sum {
 			one = webhookRow{id: id, sum: sum}
@@ -80,6 +80,7 @@ func (r *rowReader) read(rows []map[string]any) ([]webhookRow, error) {
 		now[id] = one
 		if i, twice := at[id]; twice {
 			all[i].err = errors.New("id: several rows have it; an id is one webhook's")
+			all[i].sum += sum // else one that comes or goes would change nothing
 			continue
 		}
 		at[id] = len(all)

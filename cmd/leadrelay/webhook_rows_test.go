@@ -205,6 +205,55 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestLookTwice: an id that comes to be in several rows is said at the next look, whatever they say, and once it is in one
+// again, that row's webhook is what the row says.
+func TestLookTwice(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			app, s := manyRows(t, engine, 3)
+			app.exec("create table copies as select * from customer_webhooks where id = 'w00001'")
+			app.exec("delete from copies")
+			s.parts.config.Rows.Query += " UNION ALL " + strings.Replace(customerQuery, "customer_webhooks", "copies", 1)
+			look := func(what string, said bool) {
+				t.Helper()
+				if err := s.look(t.Context()); err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				if got := strings.Contains(s.said["w00001"], "several rows have it"); got != said {
+					t.Errorf("%s: it is said that there are several: %t", what, got)
+				}
+			}
+			url := func() string {
+				set, err := s.parts.ledger.Webhooks(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return set.Webhooks[1].URL.Reveal()
+			}
+			look("the first", false)
+			look("the second", false)
+			const other = "insert into copies select * from customer_webhooks where id = 'w00001'"
+			app.exec(other)
+			look("the same row twice", true)
+			app.exec(other)
+			look("three times", true)
+			app.exec("update customer_webhooks set endpoint = 'https://changed.example.com' where id = 'w00001'")
+			look("one of them is changed", true)
+			look("and stays", true)
+			if got := url(); got != "https://crm1.example.com/hooks" {
+				t.Errorf("while there are several its URL is %s", got)
+			}
+			app.exec("delete from copies")
+			look("there is one again", false)
+			if got := url(); got != "https://changed.example.com" {
+				t.Errorf("when there is one again its URL is %s", got)
+			}
+		})
+	}
+}
+
 // BenchmarkLook: one look at ten thousand rows.
 func BenchmarkLook(b *testing.B) {
 	for _, engine := range engines {
