@@ -166,7 +166,8 @@ type Rotation struct {
 	Finish  bool
 }
 
-// Rotate rotates a webhook's key.
+// Rotate rotates a webhook's key. While an old key signs another overlap is ErrNotRotated: three keys do not sign, and the
+// one that would go is the one that the CRM may have.
 func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook, error) {
 	return r.edit(ctx, id, func(w *Webhook) error {
 		switch {
@@ -181,6 +182,9 @@ func (r Registrar) Rotate(ctx context.Context, id string, how Rotation) (Webhook
 			return nil
 		case w.SignKey == "":
 			return fmt.Errorf("webhook %s: %w: its requests are not signed", id, ErrNotRotated)
+		case how.Overlap > 0 && w.OldKey != "" && w.OldKeyUntil.After(r.Ledger.Now()):
+			return fmt.Errorf("webhook %s: %w until %s: until then the key before it signs too, and the CRM may have that one; finish this rotation first, or rotate now, which drops both keys",
+				id, ErrNotRotated, w.OldKeyUntil.Format(time.RFC3339))
 		}
 		key := r.NewKey(w.Dialect)
 		if key == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,14 @@ func TestRotate(t *testing.T) {
 		if w.SignKey != "made 1" || w.OldKey != "made" || !w.OldKeyUntil.Equal(b.ledger.Now().Add(time.Hour)) {
 			t.Errorf("rotated to %q, old %q until %v", w.SignKey.Reveal(), w.OldKey.Reveal(), w.OldKeyUntil)
 		}
+		// Another in the overlap would drop the key that the CRM has.
+		until := w.OldKeyUntil.Format(time.RFC3339)
+		if _, err := r.Rotate(ctx, "made", jobs.Rotation{Overlap: 24 * time.Hour}); !errors.Is(err, jobs.ErrNotRotated) || !strings.Contains(err.Error(), until) {
+			t.Errorf("rotated again in the overlap: %v", err)
+		}
+		if is := must[jobs.Registered](t)(b.ledger.Webhooks(ctx)).Webhooks[1]; is.SignKey != w.SignKey || is.OldKey != w.OldKey {
+			t.Errorf("the keys are %q and %q", is.SignKey.Reveal(), is.OldKey.Reveal())
+		}
 		if did := b.provision(b.hooks...); !cmp.Equal(did, jobs.Provisioned{}) {
 			t.Errorf("the same file again did %+v", did)
 		}
@@ -146,6 +155,16 @@ func TestRotate(t *testing.T) {
 		}
 		if w = must[jobs.Webhook](t)(r.Rotate(ctx, "made", jobs.Rotation{})); w.OldKey != "" || w.SignKey != "made 2" {
 			t.Errorf("rotated at once: key %q, old %q", w.SignKey.Reveal(), w.OldKey.Reveal())
+		}
+		// A key that leaked goes at once, in an overlap too; one that is over is in nobody's way.
+		must[jobs.Webhook](t)(r.Rotate(ctx, "made", jobs.Rotation{Overlap: time.Hour}))
+		if w = must[jobs.Webhook](t)(r.Rotate(ctx, "made", jobs.Rotation{})); w.OldKey != "" || w.SignKey != "made 4" {
+			t.Errorf("rotated at once in an overlap: key %q, old %q", w.SignKey.Reveal(), w.OldKey.Reveal())
+		}
+		must[jobs.Webhook](t)(r.Rotate(ctx, "made", jobs.Rotation{Overlap: time.Hour}))
+		time.Sleep(time.Hour)
+		if w = must[jobs.Webhook](t)(r.Rotate(ctx, "made", jobs.Rotation{Overlap: time.Hour})); w.OldKey != "made 5" || w.SignKey != "made 6" {
+			t.Errorf("rotated when the overlap was over: key %q, old %q", w.SignKey.Reveal(), w.OldKey.Reveal())
 		}
 	})
 }

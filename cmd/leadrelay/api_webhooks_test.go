@@ -102,6 +102,11 @@ func TestAPIWebhooks(t *testing.T) {
 			if until := c.want(200, "GET", hooks+"/put", "")["old_key_until"]; until == nil {
 				t.Error("no old key signs")
 			}
+			for _, again := range []string{"", `{"overlap": "1h"}`} {
+				if detail, _ := c.problem(409, "POST", hooks+"/put/rotate-key", again); !strings.Contains(detail, "its key cannot be rotated until 20") {
+					t.Errorf("rotated again in the overlap: %q", detail)
+				}
+			}
 			if finished := c.want(200, "POST", hooks+"/put/rotate-key", `{"finish": true}`)["sign_key"]; finished != first {
 				t.Error("finish made a key")
 			}

@@ -169,7 +169,8 @@ func newWebhookRotateCommand(a *app) *cobra.Command {
 		Use:   "rotate-key ID [--overlap D | --now | --finish]",
 		Short: "Make a new sign key; the old one signs beside it for a while",
 		Long: `Make a new sign key and print it. For the overlap every request carries two signatures, of the new key and the old,
-so that the CRM may change over at any moment. --now: without overlap, for a key that leaked. --finish: end the overlap now.`,
+so that the CRM may change over at any moment. --now: without overlap, for a key that leaked. --finish: end the overlap now.
+While an overlap runs the key is not rotated again, but with --now.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			overlap, ok := jobs.ParseDuration(overlapText)

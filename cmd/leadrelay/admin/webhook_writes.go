@@ -35,7 +35,7 @@ func (a *API) webhookWrites() {
 	register(a, op("remove-webhook", http.MethodDelete, one, "Forget a webhook",
 		"What it is still owed is counted as undelivered, and dead."), a.removeWebhook)
 	register(a, op("rotate-webhook-key", http.MethodPost, one+"/rotate-key", "Make a new sign key",
-		"For the overlap (24h, where nothing is sent) requests carry the signatures of both keys. now: without overlap, for a key that leaked. finish: make no key; the old one ends now.",
+		"For the overlap (24h, where nothing is sent) requests carry the signatures of both keys. now: without overlap, for a key that leaked. finish: make no key; the old one ends now. In an overlap another one is 409.",
 		body), a.rotateKey)
 	registerWithin(a, op("test-webhook", http.MethodPost, one+"/test", "Send a sample, and say what is wrong with the answer",
 		"One marked sample goes the way that records go, disabled or not. It is no delivery, and nothing of it is kept. What is wrong at the CRM is in the answer to this call, which is 200 all the same."),
