@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -46,6 +47,9 @@ func (d *Dialect) keyBytes(key jobs.Secret) ([]byte, error) {
 	if d.key.Form == KeyWhsec {
 		return standardKey(key)
 	}
+	if strings.TrimSpace(key.Reveal()) == "" { // anybody can guess how many blanks
+		return nil, errors.New("is empty")
+	}
 	return []byte(key.Reveal()), nil
 }
 
@@ -70,9 +74,6 @@ func (d *Dialect) macs(keys []jobs.Secret) ([]*mac, error) {
 	}
 	macs := make([]*mac, 0, len(keys))
 	for _, key := range keys {
-		if key == "" {
-			return nil, errors.New("a sign key is empty")
-		}
 		bytes, err := d.keyBytes(key)
 		if err != nil {
 			return nil, fmt.Errorf("a sign key %w", err)

@@ -41,20 +41,26 @@ func serveIn(language crmtest.Language) func(*testing.T, map[string][]string) st
 	return func(t *testing.T, keys map[string][]string) string { return crmtest.Start(t, language, keys).URL }
 }
 
-// TestRecipesOnVectors lets each recipe judge every vector.
+// TestRecipesOnVectors lets each recipe judge every vector. Where the receiver has no key, or an empty one, it must not only
+// refuse: it must say what is wrong.
 func TestRecipesOnVectors(t *testing.T) {
 	vectors := makeVectors(t)
 	for _, r := range recipes {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			var got []bool
+			var got []any // true, false, or what is wrong
 			if r.vectors == nil {
 				for _, v := range vectors {
 					h := http.Header{}
 					for name, value := range v.Headers {
 						h.Set(name, value)
 					}
-					got = append(got, verify.Verify(v.Dialect, h, []byte(v.Body), v.Keys, time.Unix(v.Now, 0), tolerance*time.Second))
+					ok, err := verify.Verify(v.Dialect, h, []byte(v.Body), v.Keys, time.Unix(v.Now, 0), tolerance*time.Second)
+					if err != nil {
+						got = append(got, err.Error())
+						continue
+					}
+					got = append(got, ok)
 				}
 			} else {
 				cmd := exec.Command(r.vectors[0], r.vectors[1:]...)
@@ -71,8 +77,12 @@ func TestRecipesOnVectors(t *testing.T) {
 				t.Fatalf("%d verdicts on %d vectors", len(got), len(vectors))
 			}
 			for i, v := range vectors {
-				if got[i] != v.Valid {
-					t.Errorf("%s: %t, want %t", v.Name, got[i], v.Valid)
+				if text, wrong := got[i].(string); mistaken(&v) {
+					if !wrong || !strings.Contains(text, "sign key is") {
+						t.Errorf("%s: %v, want what is wrong with the key", v.Name, got[i])
+					}
+				} else if got[i] != v.Valid {
+					t.Errorf("%s: %v, want %t", v.Name, got[i], v.Valid)
 				}
 			}
 		})
@@ -162,9 +172,24 @@ func serveGo(t *testing.T, keys map[string][]string) string {
 	})
 	for path, keys := range keys {
 		dialect, _, _ := strings.Cut(path, "/")
-		mux.Handle("/"+path, verify.Handler(dialect, keys, taken))
+		handler, err := verify.Handler(dialect, keys, taken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux.Handle("/"+path, handler)
 	}
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL + "/"
+}
+
+// TestMiddlewareRefusesEmptyKeys: a server that was not given its key does not start.
+func TestMiddlewareRefusesEmptyKeys(t *testing.T) {
+	if _, err := verify.Handler("smarterbot", []string{""}, http.NotFoundHandler()); err == nil {
+		t.Error("verify.go mounts a handler with an empty key")
+	}
+	out, err := exec.Command("node", "-e", `require("./verify.js").middleware("smarterbot", [process.env.NOT_SET])`).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "a sign key is empty") {
+		t.Errorf("verify.js mounts a middleware with an empty key: %v %s", err, out)
+	}
 }

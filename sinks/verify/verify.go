@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -26,8 +27,38 @@ var plainHeaders = map[string]string{
 
 // Verify says whether a request was signed with one of keys (several while a key is rotated), and, where the dialect
 // signs the time, at most tolerance ago or ahead. body is the bytes that came, not what a parser made of them. Of a
-// dialect that does not sign, no request verifies.
-func Verify(dialect string, h http.Header, body []byte, keys []string, now time.Time, tolerance time.Duration) bool {
+// dialect that does not sign, no request verifies. The error is about keys: anybody can sign with one that is empty.
+func Verify(dialect string, h http.Header, body []byte, keys []string, now time.Time, tolerance time.Duration) (bool, error) {
+	secrets, err := secretsOf(dialect, keys)
+	if err != nil {
+		return false, err
+	}
+	return verify(dialect, h, body, secrets, now, tolerance), nil
+}
+
+// secretsOf gives the keys' bytes. An environment variable that is not set here is an empty key: it must not verify what
+// anybody signed with an empty key, so it is an error.
+func secretsOf(dialect string, keys []string) (secrets [][]byte, err error) {
+	if len(keys) == 0 {
+		return nil, errors.New("no sign key is given")
+	}
+	for _, key := range keys {
+		if strings.TrimSpace(key) == "" {
+			return nil, errors.New("a sign key is empty")
+		}
+		secret := []byte(key)
+		if dialect == "standard-webhooks" {
+			secret, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(key, "whsec_"))
+			if err != nil || len(secret) < 24 {
+				return nil, errors.New("a sign key is empty or too short: it must be whsec_ and 24 bytes or more in base64")
+			}
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
+}
+
+func verify(dialect string, h http.Header, body []byte, secrets [][]byte, now time.Time, tolerance time.Duration) bool {
 	fresh := func(t string) bool {
 		seconds, err := strconv.ParseUint(t, 10, 40)
 		return err == nil && now.Truncate(time.Second).Sub(time.Unix(int64(seconds), 0)).Abs() <= tolerance
@@ -47,8 +78,8 @@ func Verify(dialect string, h http.Header, body []byte, keys []string, now time.
 				given = append(given, strings.ToLower(value))
 			}
 		}
-		return fresh(t) && matches(given, keys, func(key string) string {
-			return hex.EncodeToString(sum([]byte(key), t+".", body))
+		return fresh(t) && matches(given, secrets, func(secret []byte) string {
+			return hex.EncodeToString(sum(secret, t+".", body))
 		})
 	case "standard-webhooks":
 		id, t := h.Get("webhook-id"), h.Get("webhook-timestamp")
@@ -58,29 +89,28 @@ func Verify(dialect string, h http.Header, body []byte, keys []string, now time.
 				given = append(given, signature)
 			}
 		}
-		return id != "" && fresh(t) && matches(given, keys, func(key string) string {
-			secret, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(key, "whsec_"))
+		return id != "" && fresh(t) && matches(given, secrets, func(secret []byte) string {
 			return base64.StdEncoding.EncodeToString(sum(secret, id+"."+t+".", body))
 		})
 	}
 	header, ok := plainHeaders[dialect]
-	return ok && matches([]string{strings.ToLower(h.Get(header))}, keys, func(key string) string {
-		return hex.EncodeToString(sum([]byte(key), "", body))
+	return ok && matches([]string{strings.ToLower(h.Get(header))}, secrets, func(secret []byte) string {
+		return hex.EncodeToString(sum(secret, "", body))
 	})
 }
 
-func sum(key []byte, before string, body []byte) []byte {
-	m := hmac.New(sha256.New, key)
+func sum(secret []byte, before string, body []byte) []byte {
+	m := hmac.New(sha256.New, secret)
 	io.WriteString(m, before)
 	m.Write(body)
 	return m.Sum(nil)
 }
 
 // matches compares every signature with every key's, in constant time.
-func matches(given, keys []string, sign func(key string) string) bool {
+func matches(given []string, secrets [][]byte, sign func(secret []byte) string) bool {
 	found := false
-	for _, key := range keys {
-		want := []byte(sign(key))
+	for _, secret := range secrets {
+		want := []byte(sign(secret))
 		for _, signature := range given {
 			if hmac.Equal([]byte(signature), want) {
 				found = true
@@ -90,19 +120,23 @@ func matches(given, keys []string, sign func(key string) string) bool {
 	return found
 }
 
-// Handler hands on what verifies, its body unread, and answers the rest 401.
-func Handler(dialect string, keys []string, next http.Handler) http.Handler {
+// Handler hands on what verifies, its body unread, and answers the rest 401. The error is about keys, as Verify's.
+func Handler(dialect string, keys []string, next http.Handler) (http.Handler, error) {
+	secrets, err := secretsOf(dialect, keys)
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 		if err != nil {
 			http.Error(w, "the body cannot be read", http.StatusRequestEntityTooLarge)
 			return
 		}
-		if !Verify(dialect, r.Header, body, keys, time.Now(), 5*time.Minute) {
+		if !verify(dialect, r.Header, body, secrets, time.Now(), 5*time.Minute) {
 			http.Error(w, "the signature does not verify", http.StatusUnauthorized)
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r)
-	})
+	}), nil
 }

@@ -12,9 +12,10 @@ const plainHeaders = {
 
 // verify says whether a request was signed with one of keys (several while a key is rotated), and, where the dialect signs
 // the time, at most options.tolerance seconds ago or ahead. headers has lower-case names, as req.headers; body is the
-// Buffer that came, not what a parser made of it.
+// Buffer that came, not what a parser made of it. It throws where a key is empty: anybody can sign with that.
 function verify(dialect, headers, body, keys, options = {}) {
   const { tolerance = 300, now = Date.now() / 1000 } = options;
+  const secrets = secretsOf(dialect, keys);
   const fresh = (t) => /^[0-9]{1,12}$/.test(t) && Math.abs(Math.floor(now) - Number(t)) <= tolerance;
 
   if (dialect === 'smarterbot') {
@@ -22,30 +23,42 @@ function verify(dialect, headers, body, keys, options = {}) {
     const times = parts.filter((part) => part.startsWith('t=')).map((part) => part.slice(2));
     const given = parts.filter((part) => part.startsWith('v1=')).map((part) => part.slice(3).toLowerCase());
     if (times.length !== 1 || !fresh(times[0])) return false;
-    return matches(given, keys, (key) => hmac(key, times[0] + '.', body).toString('hex'));
+    return matches(given, secrets, (secret) => hmac(secret, times[0] + '.', body).toString('hex'));
   }
   if (dialect === 'standard-webhooks') {
     const id = headers['webhook-id'] || '';
     const t = headers['webhook-timestamp'] || '';
     const given = (headers['webhook-signature'] || '').split(' ').filter((one) => one.startsWith('v1,')).map((one) => one.slice(3));
     if (!id || !fresh(t)) return false;
-    const bytes = (key) => Buffer.from(key.replace(/^whsec_/, ''), 'base64');
-    return matches(given, keys, (key) => hmac(bytes(key), `${id}.${t}.`, body).toString('base64'));
+    return matches(given, secrets, (secret) => hmac(secret, `${id}.${t}.`, body).toString('base64'));
   }
   const header = plainHeaders[dialect];
   if (!header) throw new Error(`no signed dialect is called ${dialect}`);
-  return matches([(headers[header] || '').toLowerCase()], keys, (key) => hmac(key, '', body).toString('hex'));
+  return matches([(headers[header] || '').toLowerCase()], secrets, (secret) => hmac(secret, '', body).toString('hex'));
 }
 
-function hmac(key, before, body) {
-  return crypto.createHmac('sha256', key).update(before).update(body).digest();
+// secretsOf gives the keys' bytes. An environment variable that is not set here is an empty key: it must not verify what
+// anybody signed with an empty key, so it is an error.
+function secretsOf(dialect, keys) {
+  if (keys.length === 0) throw new Error('no sign key is given');
+  return keys.map((key) => {
+    if (typeof key !== 'string' || key.trim() === '') throw new Error('a sign key is empty');
+    if (dialect !== 'standard-webhooks') return Buffer.from(key);
+    const secret = Buffer.from(key.replace(/^whsec_/, ''), 'base64');
+    if (secret.length < 24) throw new Error('a sign key is empty or too short: it must be whsec_ and 24 bytes or more in base64');
+    return secret;
+  });
+}
+
+function hmac(secret, before, body) {
+  return crypto.createHmac('sha256', secret).update(before).update(body).digest();
 }
 
 // matches compares every signature with every key's, in constant time.
-function matches(given, keys, sign) {
+function matches(given, secrets, sign) {
   let found = false;
-  for (const key of keys) {
-    const want = Buffer.from(sign(key));
+  for (const secret of secrets) {
+    const want = Buffer.from(sign(secret));
     for (const signature of given) {
       const got = Buffer.from(signature);
       if (got.length === want.length && crypto.timingSafeEqual(got, want)) found = true;
@@ -55,7 +68,7 @@ function matches(given, keys, sign) {
 }
 
 // middleware is verify for Express and its like. It reads the body itself, so mount it on the webhook's route and before
-// any express.json(); it sets req.rawBody and, parsed, req.body:
+// any express.json(); it sets req.rawBody and, parsed, req.body. Where a key is empty it throws at once, not at a request:
 //
 //   app.post('/hooks/leads', middleware('smarterbot', [process.env.SIGN_KEY]), (req, res) => {
 //     store(req.get('X-Webhook-Id'), req.body); // once for each id
@@ -67,6 +80,7 @@ function matches(given, keys, sign) {
 //   app.use(express.json({ limit: '1mb', verify: (req, res, buf) => { req.rawBody = buf; } }));
 function middleware(dialect, keys, options = {}) {
   const { limit = 1 << 20 } = options;
+  secretsOf(dialect, keys);
   return (req, res, next) => {
     const refuse = (status) => { res.statusCode = status; res.end(); };
     const judge = (body) => {

@@ -2,14 +2,18 @@
 // Verifies leadrelay's webhooks. PHP 7.4 or newer, no packages. Copy this file and change it as you like.
 //
 //   require 'verify.php';
+//   $key = trim(file_get_contents('/etc/crm/sign_key'));
 //   $body = file_get_contents('php://input');  // the bytes that came, not $_POST
-//   if (!leadrelay_verify('smarterbot', getallheaders(), $body, [getenv('SIGN_KEY')])) {
+//   if (!leadrelay_verify('smarterbot', getallheaders(), $body, [$key])) {
 //       http_response_code(401);
 //       exit;
 //   }
 //   store($_SERVER['HTTP_X_WEBHOOK_ID'], json_decode($body, true));  // once for each id
 //   header('Content-Type: application/json');
 //   echo json_encode(['status' => 'success']);
+//
+// Keep the key in a file outside the web server's folders. getenv() gives nothing under PHP-FPM, which clears the
+// environment (clear_env): an empty key throws InvalidArgumentException here, for anybody can sign with it.
 //
 // The answer must be that and nothing else: save your scripts without a byte order mark, leave out the closing tag at their ends, and
 // set display_errors off, for a warning before the JSON is a refusal.
@@ -25,6 +29,7 @@ function leadrelay_verify(string $dialect, array $headers, string $body, array $
         'smarterlaunch' => 'x-signature',
         'smartsurvey' => 'x-smartsurvey-signature',
     ];
+    $secrets = leadrelay_secrets($dialect, $keys);
     $headers = array_change_key_case($headers, CASE_LOWER);
     $now = $now ?? time();
     $fresh = function (string $t) use ($now, $tolerance): bool {
@@ -44,8 +49,8 @@ function leadrelay_verify(string $dialect, array $headers, string $body, array $
         if (count($times) !== 1 || !$fresh($times[0])) {
             return false;
         }
-        return leadrelay_matches($given, $keys, function (string $key) use ($times, $body): string {
-            return hash_hmac('sha256', $times[0] . '.' . $body, $key);
+        return leadrelay_matches($given, $secrets, function (string $secret) use ($times, $body): string {
+            return hash_hmac('sha256', $times[0] . '.' . $body, $secret);
         });
     }
 
@@ -61,8 +66,7 @@ function leadrelay_verify(string $dialect, array $headers, string $body, array $
         if ($id === '' || !$fresh($t)) {
             return false;
         }
-        return leadrelay_matches($given, $keys, function (string $key) use ($id, $t, $body): string {
-            $secret = base64_decode(preg_replace('/^whsec_/', '', $key));
+        return leadrelay_matches($given, $secrets, function (string $secret) use ($id, $t, $body): string {
             return base64_encode(hash_hmac('sha256', "$id.$t.$body", $secret, true));
         });
     }
@@ -70,17 +74,39 @@ function leadrelay_verify(string $dialect, array $headers, string $body, array $
     if (!isset($plain[$dialect])) {
         throw new InvalidArgumentException("no signed dialect is called $dialect");
     }
-    return leadrelay_matches([strtolower($headers[$plain[$dialect]] ?? '')], $keys, function (string $key) use ($body): string {
-        return hash_hmac('sha256', $body, $key);
+    return leadrelay_matches([strtolower($headers[$plain[$dialect]] ?? '')], $secrets, function (string $secret) use ($body): string {
+        return hash_hmac('sha256', $body, $secret);
     });
 }
 
+// The keys' bytes. What getenv() does not find is an empty key: it must not verify what anybody signed with an empty key,
+// so it is an error.
+function leadrelay_secrets(string $dialect, array $keys): array
+{
+    if ($keys === []) {
+        throw new InvalidArgumentException('no sign key is given');
+    }
+    return array_map(function ($key) use ($dialect): string {
+        if (!is_string($key) || trim($key) === '') {
+            throw new InvalidArgumentException('a sign key is empty');
+        }
+        if ($dialect !== 'standard-webhooks') {
+            return $key;
+        }
+        $secret = base64_decode(preg_replace('/^whsec_/', '', $key));
+        if (strlen($secret) < 24) {
+            throw new InvalidArgumentException('a sign key is empty or too short: it must be whsec_ and 24 bytes or more in base64');
+        }
+        return $secret;
+    }, $keys);
+}
+
 // Compares every signature with every key's, in constant time.
-function leadrelay_matches(array $given, array $keys, callable $sign): bool
+function leadrelay_matches(array $given, array $secrets, callable $sign): bool
 {
     $found = false;
-    foreach ($keys as $key) {
-        $want = $sign($key);
+    foreach ($secrets as $secret) {
+        $want = $sign($secret);
         foreach ($given as $signature) {
             if (hash_equals($want, $signature)) {
                 $found = true;

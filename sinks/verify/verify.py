@@ -22,7 +22,9 @@ PLAIN_HEADERS = {
 
 def verify(dialect, headers, body, keys, tolerance=300, now=None):
     """Says whether a request was signed with one of keys (several while a key is rotated), and, where the dialect signs
-    the time, at most tolerance seconds ago or ahead. body is the bytes that came, not what a parser made of them."""
+    the time, at most tolerance seconds ago or ahead. body is the bytes that came, not what a parser made of them. Raises
+    ValueError where a key is empty: anybody can sign with that."""
+    secrets = _secrets(dialect, keys)
     named = {name.lower(): value for name, value in headers.items()}
     now = int(time.time() if now is None else now)
 
@@ -35,33 +37,47 @@ def verify(dialect, headers, body, keys, tolerance=300, now=None):
         given = [part[3:].lower() for part in parts if part.startswith("v1=")]
         if len(times) != 1 or not fresh(times[0]):
             return False
-        return _matches(given, keys, lambda key: _hmac(key.encode(), times[0] + ".", body).hex())
+        return _matches(given, secrets, lambda secret: _hmac(secret, times[0] + ".", body).hex())
 
     if dialect == "standard-webhooks":
         id, t = named.get("webhook-id", ""), named.get("webhook-timestamp", "")
         given = [one[3:] for one in named.get("webhook-signature", "").split(" ") if one.startswith("v1,")]
         if not id or not fresh(t):
             return False
-
-        def sign(key):
-            secret = base64.b64decode(key[len("whsec_"):] if key.startswith("whsec_") else key)
-            return base64.b64encode(_hmac(secret, id + "." + t + ".", body)).decode()
-
-        return _matches(given, keys, sign)
+        before = id + "." + t + "."
+        return _matches(given, secrets, lambda secret: base64.b64encode(_hmac(secret, before, body)).decode())
 
     given = [named.get(PLAIN_HEADERS[dialect], "").lower()]
-    return _matches(given, keys, lambda key: _hmac(key.encode(), "", body).hex())
+    return _matches(given, secrets, lambda secret: _hmac(secret, "", body).hex())
 
 
-def _hmac(key, before, body):
-    return hmac.new(key, before.encode() + body, hashlib.sha256).digest()
+def _secrets(dialect, keys):
+    """The keys' bytes. An environment variable that is not set here is an empty key: it must not verify what anybody
+    signed with an empty key, so it is an error."""
+    if not keys:
+        raise ValueError("no sign key is given")
+    secrets = []
+    for key in keys:
+        if not isinstance(key, str) or not key.strip():
+            raise ValueError("a sign key is empty")
+        secret = key.encode()
+        if dialect == "standard-webhooks":
+            secret = base64.b64decode(key[len("whsec_"):] if key.startswith("whsec_") else key)
+            if len(secret) < 24:
+                raise ValueError("a sign key is empty or too short: it must be whsec_ and 24 bytes or more in base64")
+        secrets.append(secret)
+    return secrets
 
 
-def _matches(given, keys, sign):
+def _hmac(secret, before, body):
+    return hmac.new(secret, before.encode() + body, hashlib.sha256).digest()
+
+
+def _matches(given, secrets, sign):
     """Compares every signature with every key's, in constant time."""
     found = False
-    for key in keys:
-        want = sign(key).encode()
+    for secret in secrets:
+        want = sign(secret).encode()
         for signature in given:
             if hmac.compare_digest(signature.encode(errors="replace"), want):
                 found = True
