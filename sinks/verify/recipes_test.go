@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,11 @@ func TestRecipesOnVectors(t *testing.T) {
 					for name, value := range v.Headers {
 						h.Set(name, value)
 					}
-					ok, err := verify.Verify(v.Dialect, h, []byte(v.Body), v.Keys, time.Unix(v.Now, 0), tolerance*time.Second)
+					s := verify.Dialects[v.Dialect]
+					if own := v.Signature; own != nil {
+						s = verify.Signature{Form: own.Form, Header: own.Header, Prefix: own.Prefix, Key: own.Key}
+					}
+					ok, err := verify.Verify(s, h, []byte(v.Body), v.Keys, time.Unix(v.Now, 0), tolerance*time.Second)
 					if err != nil {
 						got = append(got, err.Error())
 						continue
@@ -93,7 +98,8 @@ func TestRecipesOnVectors(t *testing.T) {
 // taken, and while a key is rotated receivers with the old and with the new key both get the record.
 func TestRecipesOnRequests(t *testing.T) {
 	keys := map[string][]string{}
-	for _, dialect := range signedDialects() {
+	builtIn := slices.DeleteFunc(signedDialects(), func(name string) bool { return ownSignatures[name] != nil })
+	for _, dialect := range builtIn {
 		newKey, oldKey, other := keysOf(dialect)
 		keys[dialect+"/new"], keys[dialect+"/old"] = []string{newKey}, []string{oldKey}
 		keys[dialect+"/both"], keys[dialect+"/other"] = []string{other, newKey, oldKey}, []string{other}
@@ -115,7 +121,7 @@ func TestRecipesOnRequests(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			url := r.serve(t, keys)
-			for _, dialect := range signedDialects() {
+			for _, dialect := range builtIn {
 				newKey, oldKey, _ := keysOf(dialect)
 				push := func(which, key, old string) (attempts int) {
 					w := &jobs.Webhook{URL: jobs.Secret(url + dialect + "/" + which), Dialect: dialect, SignKey: jobs.Secret(key), OldKey: jobs.Secret(old)}
@@ -172,7 +178,7 @@ func serveGo(t *testing.T, keys map[string][]string) string {
 	})
 	for path, keys := range keys {
 		dialect, _, _ := strings.Cut(path, "/")
-		handler, err := verify.Handler(dialect, keys, taken)
+		handler, err := verify.Handler(verify.Dialects[dialect], keys, taken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,11 +191,29 @@ func serveGo(t *testing.T, keys map[string][]string) string {
 
 // TestMiddlewareRefusesEmptyKeys: a server that was not given its key does not start.
 func TestMiddlewareRefusesEmptyKeys(t *testing.T) {
-	if _, err := verify.Handler("smarterbot", []string{""}, http.NotFoundHandler()); err == nil {
+	if _, err := verify.Handler(verify.Dialects["smarterbot"], []string{""}, http.NotFoundHandler()); err == nil {
 		t.Error("verify.go mounts a handler with an empty key")
 	}
 	out, err := exec.Command("node", "-e", `require("./verify.js").middleware("smarterbot", [process.env.NOT_SET])`).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "a sign key is empty") {
 		t.Errorf("verify.js mounts a middleware with an empty key: %v %s", err, out)
+	}
+}
+
+// TestRecipesNameUnknownSignatures: a dialect that is misspelled, does not sign, or is one of the operator's own by its name
+// alone is a mistake of the receiver's program, and no request is to blame.
+func TestRecipesNameUnknownSignatures(t *testing.T) {
+	if _, err := verify.Verify(verify.Dialects["own"], http.Header{}, nil, []string{"K"}, time.Now(), 0); err == nil {
+		t.Error("verify.go takes a signature without a header")
+	}
+	for name, args := range map[string][]string{
+		"verify.js":  {"node", "-e", `require("./verify.js").verify("own", {}, Buffer.from(""), ["K"])`},
+		"verify.py":  {"python3", "-B", "-c", `import verify; verify.verify("own", {}, b"", ["K"])`},
+		"verify.php": {"php", "-r", `require "verify.php"; leadrelay_verify("own", [], "", ["K"]);`},
+	} {
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "own is no signed dialect") {
+			t.Errorf("%s: %v %s", name, err, out)
+		}
 	}
 }

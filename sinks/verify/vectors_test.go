@@ -29,12 +29,60 @@ var update = flag.Bool("update", false, "write vectors.json")
 type vector struct {
 	Name      string            `json:"name"`
 	Dialect   string            `json:"dialect"`
-	Keys      []string          `json:"keys"` // any of them verifies
-	Now       int64             `json:"now"`  // unix seconds
+	Signature *signature        `json:"signature,omitempty"` // how an operator's own dialect signs
+	Keys      []string          `json:"keys"`                // any of them verifies
+	Now       int64             `json:"now"`                 // unix seconds
 	Tolerance int               `json:"tolerance"`
 	Headers   map[string]string `json:"headers"`
 	Body      string            `json:"body"` // the text that came, in UTF-8
 	Valid     bool              `json:"valid"`
+}
+
+// A signature is what recipes are told of an operator's own dialect.
+type signature struct {
+	Form   string `json:"form,omitempty"`
+	Header string `json:"header,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+	Key    string `json:"key,omitempty"`
+}
+
+// dialects are the built-in ones, and some that an operator could define.
+var dialects = func() *sinks.Registry {
+	all, faults := sinks.BuiltIn().With([]sinks.Definition{
+		{Name: "own-hex", Extends: "smartsurvey", Signature: sinks.Signature{Header: "X-Acme-Signature", Prefix: "sha256="}},
+		{
+			Name: "own-base64", Extends: "smartsurvey", Signature: sinks.Signature{Form: sinks.Base64, Header: "X-Shop-Hmac", Prefix: "hmac="},
+			Key: sinks.KeyRule{Form: sinks.KeyWhsec},
+		},
+		{Name: "own-timed", Extends: "smartsurvey", Signature: sinks.Signature{Form: sinks.Timed, Header: "Acme-Signature"}},
+		{Name: "own-standard", Extends: "standard-webhooks", Key: sinks.KeyRule{Form: sinks.KeyHex}},
+	})
+	if len(faults) > 0 {
+		panic(faults[0])
+	}
+	return all
+}()
+
+// ownSignatures are these, as a receiver writes them.
+var ownSignatures = map[string]*signature{
+	"own-hex":      {Header: "X-Acme-Signature", Prefix: "sha256="},
+	"own-base64":   {Form: "base64", Header: "X-Shop-Hmac", Prefix: "hmac=", Key: "whsec"},
+	"own-timed":    {Form: "timed", Header: "Acme-Signature"},
+	"own-standard": {Form: "standard-webhooks", Key: "hex"},
+}
+
+// formOf is what a dialect's signature looks like.
+func formOf(dialect string) string {
+	switch dialect {
+	case "smarterbot":
+		return "timed"
+	case "standard-webhooks":
+		return dialect
+	}
+	if own := ownSignatures[dialect]; own != nil && own.Form != "" {
+		return own.Form
+	}
+	return "hex"
 }
 
 type vectorFile struct {
@@ -58,7 +106,7 @@ var bodies = map[string]string{
 
 // keysOf are a dialect's keys: new, old, and another webhook's.
 func keysOf(dialect string) (newKey, oldKey, other string) {
-	if dialect == "standard-webhooks" {
+	if dialect == "standard-webhooks" || dialect == "own-base64" {
 		return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_plJ3nmyCDGBKInavdOK15jsl+hTkl7UNjkjQpKjvxC0=",
 			"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazfgy2rDgXw="
 	}
@@ -67,8 +115,8 @@ func keysOf(dialect string) (newKey, oldKey, other string) {
 
 func signedDialects() []string {
 	var all []string
-	for _, name := range sinks.BuiltIn().Names() {
-		if d, _ := sinks.BuiltIn().Lookup(name); d.Signed {
+	for _, name := range dialects.Names() {
+		if d, _ := dialects.Lookup(name); d.Signed {
 			all = append(all, name)
 		}
 	}
@@ -79,6 +127,7 @@ func signedDialects() []string {
 var signatureHeader = map[string]string{
 	"smarterbot": "X-Webhook-Signature", "smartlook": "Smartlook-Signature-256", "smarterlaunch": "X-Signature",
 	"smartsurvey": "X-SmartSurvey-Signature", "standard-webhooks": "webhook-signature",
+	"own-hex": "X-Acme-Signature", "own-base64": "X-Shop-Hmac", "own-timed": "Acme-Signature", "own-standard": "webhook-signature",
 }
 
 // blank is a key that anybody can sign with.
@@ -95,14 +144,19 @@ func forge(v *vector, secret string) {
 		m.Write([]byte(before + v.Body))
 		return m.Sum(nil)
 	}
-	switch v.Dialect {
-	case "smarterbot":
+	switch formOf(v.Dialect) {
+	case "timed":
 		v.Headers[header] = fmt.Sprintf("t=%d,v1=%x", sentAt, sum(fmt.Sprintf("%d.", sentAt)))
 	case "standard-webhooks":
 		before := v.Headers["webhook-id"] + "." + v.Headers["webhook-timestamp"] + "."
 		v.Headers[header] = "v1," + base64.StdEncoding.EncodeToString(sum(before))
+	case "base64":
+		v.Headers[header] = v.Signature.Prefix + base64.StdEncoding.EncodeToString(sum(""))
 	default:
 		v.Headers[header] = hex.EncodeToString(sum(""))
+		if v.Signature != nil {
+			v.Headers[header] = v.Signature.Prefix + v.Headers[header]
+		}
 	}
 }
 
@@ -116,7 +170,7 @@ func makeVectors(t *testing.T) []vector {
 				secrets = append(secrets, jobs.Secret(key))
 			}
 			id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(dialect+body))
-			h, err := sinks.BuiltIn().SignHeaders(dialect, secrets, id, time.Unix(sentAt, 0), []byte(body), attempt)
+			h, err := dialects.SignHeaders(dialect, secrets, id, time.Unix(sentAt, 0), []byte(body), attempt)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +182,7 @@ func makeVectors(t *testing.T) []vector {
 		}
 		add := func(valid bool, name string, change func(*vector)) {
 			v := vector{
-				Name: dialect + ": " + name, Dialect: dialect, Keys: []string{newKey}, Now: sentAt + 7, Tolerance: tolerance,
+				Name: dialect + ": " + name, Dialect: dialect, Signature: ownSignatures[dialect], Keys: []string{newKey}, Now: sentAt + 7, Tolerance: tolerance,
 				Headers: signed(bodies["a plain body"], 1, newKey), Body: bodies["a plain body"], Valid: valid,
 			}
 			change(&v)
@@ -149,7 +203,8 @@ func makeVectors(t *testing.T) []vector {
 		rotated := func(attempt int, key string) func(*vector) {
 			return func(v *vector) { v.Headers, v.Keys = signed(v.Body, attempt, newKey, oldKey), []string{key} }
 		}
-		one := dialect != "smarterbot" && dialect != "standard-webhooks" // whose header has room for one signature
+		form := formOf(dialect)
+		one := form == "hex" || form == "base64" // whose header has room for one signature
 		add(true, "rotation, a first attempt, the old key", rotated(1, oldKey))
 		add(!one, "rotation, a first attempt, the new key", rotated(1, newKey))
 		add(!one, "rotation, the next attempt, the old key", rotated(2, oldKey))
@@ -170,7 +225,7 @@ func makeVectors(t *testing.T) []vector {
 		add(false, "signed with an empty key, the receiver's is empty", forged("", ""))
 		add(false, "signed with an empty key, the receiver's old one is empty", forged("", newKey, ""))
 		add(false, "signed with a blank key, the receiver's is blank", forged(" \n", " \n"))
-		if dialect == "standard-webhooks" {
+		if strings.HasPrefix(newKey, "whsec_") {
 			add(false, "signed with an empty key, the receiver's is its prefix alone", forged("", "whsec_"))
 			add(false, "signed with an empty key, the receiver's is no base64", forged("", "whsec_****"))
 		}
@@ -186,6 +241,10 @@ func makeVectors(t *testing.T) []vector {
 		add(false, "a signature of another", edit(func(s string) string { return s[:len(s)-8] + "AAAAAAA=" }))
 		if one {
 			add(false, "a signature in another form", edit(func(s string) string { return "sha256=" + s }))
+			if own := ownSignatures[dialect]; own != nil {
+				add(false, "a signature without its prefix", edit(func(s string) string { return strings.TrimPrefix(s, own.Prefix) }))
+				add(false, "a prefix in other letters", edit(func(s string) string { return strings.ToUpper(own.Prefix) + strings.TrimPrefix(s, own.Prefix) }))
+			}
 			add(false, "two signatures", edit(func(s string) string { return s + "," + s }))
 			add(true, "an old request: this dialect signs no time", func(v *vector) { v.Now += 365 * 24 * 3600 })
 			continue
@@ -194,7 +253,7 @@ func makeVectors(t *testing.T) []vector {
 		add(true, "as far ahead as may be", func(v *vector) { v.Now = sentAt - tolerance })
 		add(false, "too old", func(v *vector) { v.Now = sentAt + tolerance + 1 })
 		add(false, "too far ahead", func(v *vector) { v.Now = sentAt - tolerance - 1 })
-		if dialect == "smarterbot" {
+		if form == "timed" {
 			add(true, "spaces", edit(func(s string) string { return strings.ReplaceAll(s, ",", " , ") }))
 			add(true, "a part of a later version", edit(func(s string) string { return s + ",v2=abc" }))
 			add(false, "another time", edit(func(s string) string { return strings.Replace(s, "t=1700764581", "t=1700764582", 1) }))
@@ -212,6 +271,9 @@ func makeVectors(t *testing.T) []vector {
 		add(false, "no time", func(v *vector) { delete(v.Headers, "webhook-timestamp") })
 		add(false, "a time with a sign", func(v *vector) { v.Headers["webhook-timestamp"] = "+1700764581" })
 		add(false, "no version", edit(func(s string) string { return strings.TrimPrefix(s, "v1,") }))
+		if dialect != "standard-webhooks" {
+			continue
+		}
 		all = append(all, vector{
 			Name: "standard-webhooks: the specification's own example", Dialect: dialect, Keys: []string{newKey},
 			Now: 1614265330, Tolerance: tolerance, Body: `{"test": 2432232314}`, Valid: true,
@@ -232,7 +294,7 @@ func TestVectors(t *testing.T) {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	err := e.Encode(vectorFile{
-		Note:    "Requests of leadrelay in each signed dialect, and whether they verify with any of keys at the time now (unix seconds), tolerance seconds more or less. Header names have no case. Written by: go test ./sinks/verify -update",
+		Note:    "Requests of leadrelay in each signed dialect, and in some of an operator's own, which have a signature, and whether they verify with any of keys at the time now (unix seconds), tolerance seconds more or less. Header names have no case. Written by: go test ./sinks/verify -update",
 		Vectors: vectors,
 	})
 	if err != nil {
@@ -264,7 +326,7 @@ func TestVectors(t *testing.T) {
 		for _, key := range v.Keys {
 			keys = append(keys, jobs.Secret(key))
 		}
-		err := sinks.BuiltIn().Verify(v.Dialect, h, []byte(v.Body), keys, time.Unix(v.Now, 0), tolerance*time.Second)
+		err := dialects.Verify(v.Dialect, h, []byte(v.Body), keys, time.Unix(v.Now, 0), tolerance*time.Second)
 		if (err == nil) != v.Valid {
 			t.Errorf("%s: %v, want valid: %t", v.Name, err, v.Valid)
 		}

@@ -2,12 +2,16 @@
 'use strict';
 const crypto = require('crypto');
 
-// Dialects that sign the body alone: their headers, in lower case. Who has such a request can send it again for ever, so
-// remember the X-Webhook-Ids that you have stored.
-const plainHeaders = {
-  smartlook: 'smartlook-signature-256',
-  smarterlaunch: 'x-signature',
-  smartsurvey: 'x-smartsurvey-signature',
+// How each dialect signs. Give a dialect of the operator's own as such an object, with the words that the configuration has
+// for it: form (hex, which is the default, base64, timed or standard-webhooks), header, prefix, and key, the form of its
+// keys (hex, base64 or whsec). In the forms hex and base64 no time is signed: somebody who has such a request can send it again
+// for ever, so remember the X-Webhook-Ids that you have stored.
+const dialects = {
+  smarterbot: { form: 'timed', header: 'X-Webhook-Signature' },
+  smartlook: { header: 'Smartlook-Signature-256' },
+  smarterlaunch: { header: 'X-Signature' },
+  smartsurvey: { header: 'X-SmartSurvey-Signature' },
+  'standard-webhooks': { form: 'standard-webhooks' },
 };
 
 // verify says whether a request was signed with one of keys (several while a key is rotated), and, where the dialect signs
@@ -15,35 +19,49 @@ const plainHeaders = {
 // Buffer that came, not what a parser made of it. It throws where a key is empty: anybody can sign with that.
 function verify(dialect, headers, body, keys, options = {}) {
   const { tolerance = 300, now = Date.now() / 1000 } = options;
-  const secrets = secretsOf(dialect, keys);
+  const signature = signatureOf(dialect);
+  const secrets = secretsOf(signature, keys);
   const fresh = (t) => /^[0-9]{1,12}$/.test(t) && Math.abs(Math.floor(now) - Number(t)) <= tolerance;
 
-  if (dialect === 'smarterbot') {
-    const parts = (headers['x-webhook-signature'] || '').split(',').map((part) => part.trim());
-    const times = parts.filter((part) => part.startsWith('t=')).map((part) => part.slice(2));
-    const given = parts.filter((part) => part.startsWith('v1=')).map((part) => part.slice(3).toLowerCase());
-    if (times.length !== 1 || !fresh(times[0])) return false;
-    return matches(given, secrets, (secret) => hmac(secret, times[0] + '.', body).toString('hex'));
-  }
-  if (dialect === 'standard-webhooks') {
+  if (signature.form === 'standard-webhooks') {
     const id = headers['webhook-id'] || '';
     const t = headers['webhook-timestamp'] || '';
     const given = (headers['webhook-signature'] || '').split(' ').filter((one) => one.startsWith('v1,')).map((one) => one.slice(3));
     if (!id || !fresh(t)) return false;
     return matches(given, secrets, (secret) => hmac(secret, `${id}.${t}.`, body).toString('base64'));
   }
-  const header = plainHeaders[dialect];
-  if (!header) throw new Error(`no signed dialect is called ${dialect}`);
-  return matches([(headers[header] || '').toLowerCase()], secrets, (secret) => hmac(secret, '', body).toString('hex'));
+  const value = headers[signature.header.toLowerCase()] || '';
+  if (signature.form === 'timed') {
+    const parts = value.split(',').map((part) => part.trim());
+    const times = parts.filter((part) => part.startsWith('t=')).map((part) => part.slice(2));
+    const given = parts.filter((part) => part.startsWith('v1=')).map((part) => part.slice(3).toLowerCase());
+    if (times.length !== 1 || !fresh(times[0])) return false;
+    return matches(given, secrets, (secret) => hmac(secret, times[0] + '.', body).toString('hex'));
+  }
+  const { prefix = '' } = signature;
+  if (!value.startsWith(prefix)) return false;
+  if (signature.form === 'base64') {
+    return matches([value.slice(prefix.length)], secrets, (secret) => hmac(secret, '', body).toString('base64'));
+  }
+  return matches([value.slice(prefix.length).toLowerCase()], secrets, (secret) => hmac(secret, '', body).toString('hex'));
+}
+
+// signatureOf finds how a dialect signs, or throws.
+function signatureOf(dialect) {
+  const signature = { form: 'hex', ...(typeof dialect === 'string' ? dialects[dialect] : dialect) };
+  if (!signature.key) signature.key = signature.form === 'standard-webhooks' ? 'whsec' : 'hex';
+  if (!['hex', 'base64', 'timed', 'standard-webhooks'].includes(signature.form)) throw new Error(`${signature.form} is no form of signatures`);
+  if (signature.form !== 'standard-webhooks' && !signature.header) throw new Error(`${dialect} is no signed dialect: give its form and header`);
+  return signature;
 }
 
 // secretsOf gives the keys' bytes. An environment variable that is not set here is an empty key: it must not verify what
 // anybody signed with an empty key, so it is an error.
-function secretsOf(dialect, keys) {
+function secretsOf(signature, keys) {
   if (keys.length === 0) throw new Error('no sign key is given');
   return keys.map((key) => {
     if (typeof key !== 'string' || key.trim() === '') throw new Error('a sign key is empty');
-    if (dialect !== 'standard-webhooks') return Buffer.from(key);
+    if (signature.key !== 'whsec') return Buffer.from(key);
     const secret = Buffer.from(key.replace(/^whsec_/, ''), 'base64');
     if (secret.length < 24) throw new Error('a sign key is empty or too short: it must be whsec_ and 24 bytes or more in base64');
     return secret;
@@ -80,7 +98,7 @@ function matches(given, secrets, sign) {
 //   app.use(express.json({ limit: '1mb', verify: (req, res, buf) => { req.rawBody = buf; } }));
 function middleware(dialect, keys, options = {}) {
   const { limit = 1 << 20 } = options;
-  secretsOf(dialect, keys);
+  secretsOf(signatureOf(dialect), keys);
   return (req, res, next) => {
     const refuse = (status) => { res.statusCode = status; res.end(); };
     const judge = (body) => {
@@ -103,4 +121,4 @@ function middleware(dialect, keys, options = {}) {
   };
 }
 
-module.exports = { verify, middleware };
+module.exports = { dialects, verify, middleware };

@@ -18,43 +18,31 @@
 // The answer must be that and nothing else: save your scripts without a byte order mark, leave out the closing tag at their ends, and
 // set display_errors off, for a warning before the JSON is a refusal.
 
+// How each dialect signs. Give a dialect of the operator's own as such an array, with the words that the configuration has
+// for it: form (hex, which is the default, base64, timed or standard-webhooks), header, prefix, and key, the form of its
+// keys (hex, base64 or whsec). In the forms hex and base64 no time is signed: somebody who has such a request can send it again
+// for ever, so remember the X-Webhook-Ids that you have stored.
+const LEADRELAY_DIALECTS = [
+    'smarterbot' => ['form' => 'timed', 'header' => 'X-Webhook-Signature'],
+    'smartlook' => ['header' => 'Smartlook-Signature-256'],
+    'smarterlaunch' => ['header' => 'X-Signature'],
+    'smartsurvey' => ['header' => 'X-SmartSurvey-Signature'],
+    'standard-webhooks' => ['form' => 'standard-webhooks'],
+];
+
 // Says whether a request was signed with one of $keys (several while a key is rotated), and, where the dialect signs the
-// time, at most $tolerance seconds ago or ahead.
-function leadrelay_verify(string $dialect, array $headers, string $body, array $keys, int $tolerance = 300, ?int $now = null): bool
+// time, at most $tolerance seconds ago or ahead. $dialect is a name, or an array as above.
+function leadrelay_verify($dialect, array $headers, string $body, array $keys, int $tolerance = 300, ?int $now = null): bool
 {
-    // Dialects that sign the body alone. Who has such a request can send it again for ever, so remember the X-Webhook-Ids
-    // that you have stored.
-    $plain = [
-        'smartlook' => 'smartlook-signature-256',
-        'smarterlaunch' => 'x-signature',
-        'smartsurvey' => 'x-smartsurvey-signature',
-    ];
-    $secrets = leadrelay_secrets($dialect, $keys);
+    $signature = leadrelay_signature($dialect);
+    $secrets = leadrelay_secrets($signature, $keys);
     $headers = array_change_key_case($headers, CASE_LOWER);
     $now = $now ?? time();
     $fresh = function (string $t) use ($now, $tolerance): bool {
         return preg_match('/^[0-9]{1,12}$/D', $t) === 1 && abs($now - (int) $t) <= $tolerance;
     };
 
-    if ($dialect === 'smarterbot') {
-        $times = $given = [];
-        foreach (explode(',', $headers['x-webhook-signature'] ?? '') as $part) {
-            [$name, $value] = explode('=', trim($part), 2) + [1 => ''];
-            if ($name === 't') {
-                $times[] = $value;
-            } elseif ($name === 'v1') {
-                $given[] = strtolower($value);
-            }
-        }
-        if (count($times) !== 1 || !$fresh($times[0])) {
-            return false;
-        }
-        return leadrelay_matches($given, $secrets, function (string $secret) use ($times, $body): string {
-            return hash_hmac('sha256', $times[0] . '.' . $body, $secret);
-        });
-    }
-
-    if ($dialect === 'standard-webhooks') {
+    if ($signature['form'] === 'standard-webhooks') {
         $id = $headers['webhook-id'] ?? '';
         $t = $headers['webhook-timestamp'] ?? '';
         $given = [];
@@ -71,26 +59,68 @@ function leadrelay_verify(string $dialect, array $headers, string $body, array $
         });
     }
 
-    if (!isset($plain[$dialect])) {
-        throw new InvalidArgumentException("no signed dialect is called $dialect");
+    $value = $headers[strtolower($signature['header'])] ?? '';
+    if ($signature['form'] === 'timed') {
+        $times = $given = [];
+        foreach (explode(',', $value) as $part) {
+            [$name, $text] = explode('=', trim($part), 2) + [1 => ''];
+            if ($name === 't') {
+                $times[] = $text;
+            } elseif ($name === 'v1') {
+                $given[] = strtolower($text);
+            }
+        }
+        if (count($times) !== 1 || !$fresh($times[0])) {
+            return false;
+        }
+        return leadrelay_matches($given, $secrets, function (string $secret) use ($times, $body): string {
+            return hash_hmac('sha256', $times[0] . '.' . $body, $secret);
+        });
     }
-    return leadrelay_matches([strtolower($headers[$plain[$dialect]] ?? '')], $secrets, function (string $secret) use ($body): string {
+
+    $prefix = $signature['prefix'];
+    if (strncmp($value, $prefix, strlen($prefix)) !== 0) {
+        return false;
+    }
+    $given = (string) substr($value, strlen($prefix));
+    if ($signature['form'] === 'base64') {
+        return leadrelay_matches([$given], $secrets, function (string $secret) use ($body): string {
+            return base64_encode(hash_hmac('sha256', $body, $secret, true));
+        });
+    }
+    return leadrelay_matches([strtolower($given)], $secrets, function (string $secret) use ($body): string {
         return hash_hmac('sha256', $body, $secret);
     });
 }
 
+// How a dialect signs.
+function leadrelay_signature($dialect): array
+{
+    $known = is_array($dialect) ? $dialect : LEADRELAY_DIALECTS[$dialect] ?? [];
+    $signature = $known + ['form' => 'hex', 'header' => '', 'prefix' => ''];
+    $signature += ['key' => $signature['form'] === 'standard-webhooks' ? 'whsec' : 'hex'];
+    if (!in_array($signature['form'], ['hex', 'base64', 'timed', 'standard-webhooks'], true)) {
+        throw new InvalidArgumentException("{$signature['form']} is no form of signatures");
+    }
+    if ($signature['form'] !== 'standard-webhooks' && $signature['header'] === '') {
+        $name = is_array($dialect) ? 'this' : $dialect;
+        throw new InvalidArgumentException("$name is no signed dialect: give its form and header");
+    }
+    return $signature;
+}
+
 // The keys' bytes. What getenv() does not find is an empty key: it must not verify what anybody signed with an empty key,
 // so it is an error.
-function leadrelay_secrets(string $dialect, array $keys): array
+function leadrelay_secrets(array $signature, array $keys): array
 {
     if ($keys === []) {
         throw new InvalidArgumentException('no sign key is given');
     }
-    return array_map(function ($key) use ($dialect): string {
+    return array_map(function ($key) use ($signature): string {
         if (!is_string($key) || trim($key) === '') {
             throw new InvalidArgumentException('a sign key is empty');
         }
-        if ($dialect !== 'standard-webhooks') {
+        if ($signature['key'] !== 'whsec') {
             return $key;
         }
         $secret = base64_decode(preg_replace('/^whsec_/', '', $key));

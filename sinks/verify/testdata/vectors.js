@@ -7,7 +7,7 @@ const { vectors } = JSON.parse(fs.readFileSync(path.join(__dirname, '../vectors.
 console.log(JSON.stringify(vectors.map((v) => {
   const headers = Object.fromEntries(Object.entries(v.headers).map(([name, value]) => [name.toLowerCase(), value]));
   try {
-    return verify(v.dialect, headers, Buffer.from(v.body, 'utf8'), v.keys, { now: v.now, tolerance: v.tolerance });
+    return verify(v.signature || v.dialect, headers, Buffer.from(v.body, 'utf8'), v.keys, { now: v.now, tolerance: v.tolerance });
   } catch (e) {
     return e.message;
   }

@@ -4,7 +4,7 @@ require __DIR__ . '/../verify.php';
 $all = json_decode(file_get_contents(__DIR__ . '/../vectors.json'), true);
 echo json_encode(array_map(function (array $v) {
     try {
-        return leadrelay_verify($v['dialect'], $v['headers'], $v['body'], $v['keys'], $v['tolerance'], $v['now']);
+        return leadrelay_verify($v['signature'] ?? $v['dialect'], $v['headers'], $v['body'], $v['keys'], $v['tolerance'], $v['now']);
     } catch (InvalidArgumentException $e) {
         return $e->getMessage();
     }

@@ -11,7 +11,7 @@ from verify import verify  # noqa: E402
 
 def judge(v):
     try:
-        return verify(v["dialect"], v["headers"], v["body"].encode(), v["keys"], v["tolerance"], v["now"])
+        return verify(v.get("signature", v["dialect"]), v["headers"], v["body"].encode(), v["keys"], v["tolerance"], v["now"])
     except ValueError as e:
         return str(e)
 
