@@ -152,6 +152,8 @@ var (
 	// What pages of firewalls say.
 	blocked = regexp.MustCompile(`(?i)cloudflare|captcha|attention required|just a moment|access denied|incapsula|sucuri`)
 	login   = regexp.MustCompile(`(?i)type=["']?password|\b(log ?in|sign ?in)\b`)
+	// A path of which one segment is where people log in: /login, /wp-login.php, /oauth2/authorize, and not /authors.
+	loginPath = regexp.MustCompile(`(?i)[/_-](log[_-]?in|sign[_-]?in|sso|o?auth[0-9]*|authorize|authenticate|authentication)(/|\.|$)`)
 )
 
 // refusesSender reports whether what the endpoint does not accept is who sent the request. The vendor's own recipe
@@ -293,7 +295,7 @@ func (x *explainer) redirect(refusal *jobs.RefusedError) (detail, reason string)
 func redirectKind(from, to *url.URL) (detail, what string) {
 	path := func(u *url.URL) string { return strings.TrimSuffix(u.EscapedPath(), "/") }
 	switch {
-	case login.MatchString(strings.NewReplacer("-", "", "_", "").Replace(to.Path)) && !login.MatchString(from.Path), strings.Contains(to.Path, "/auth"):
+	case loginPath.MatchString(to.Path) && !loginPath.MatchString(from.Path):
 		return detailLogin, "that is where people log in, so the URL is not one that programs post to, or it wants credentials"
 	case from.Scheme == "http" && to.Scheme == "https" && from.Hostname() == to.Hostname():
 		return detailHTTPS, "write https:// in the webhook's URL"

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -483,4 +484,40 @@ func FuzzRedact(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestRedirectToLogin: a redirect to where people log in is told from one to a path that only looks like it.
+func TestRedirectToLogin(t *testing.T) {
+	for _, tt := range []struct {
+		from, to string
+		login    bool
+	}{
+		{"/hook", "/login", true},
+		{"/hook", "/users/sign_in?return_to=%2Fhook", true},
+		{"/hook", "/wp-login.php", true},
+		{"/hook", "/log-in/", true},
+		{"/hook", "/oauth2/authorize", true},
+		{"/hook", "/app/auth", true},
+		{"/hook", "/auth/realms/crm", true},
+		{"/hook", "/authentication/start", true},
+		{"/hook", "/authors", false},
+		{"/hook", "/authority/hook", false},
+		{"/hook", "/blog/in", false},
+		{"/hook", "/catalog-in", false},
+		{"/hook", "/login-events", false},
+		{"/auth/hook", "/auth/hook/", false},
+		{"/login/hook", "/login/hook/", false},
+	} {
+		from, err := url.Parse("https://crm.example.com" + tt.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := from.Parse(tt.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if detail, _ := redirectKind(from, to); (detail == detailLogin) != tt.login {
+			t.Errorf("from %s to %s: %q", tt.from, tt.to, detail)
+		}
+	}
 }
