@@ -64,6 +64,11 @@ func (a *app) printSQL(make sqlText) error {
 	if err != nil {
 		return err
 	}
+	if strings.HasPrefix(c.Source.Reveal(), "${") { // what it stands for says which database it is
+		if c, err = a.loadConfig("streams", "source"); err != nil {
+			return err
+		}
+	}
 	engine := "postgres"
 	if strings.HasPrefix(c.Source.Reveal(), "sqlite:") {
 		engine = "sqlite"
