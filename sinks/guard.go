@@ -63,6 +63,17 @@ func (g *guard) allows(a netip.Addr) bool {
 	return g.addresses.SafeAddr(netip.AddrFrom4([4]byte(b[12:]))) == nil
 }
 
+// Barred reports whether a URL's host is an address that must not be connected to where these networks are open. Of a name
+// it says nothing: that is looked up for every connection.
+func Barred(host string, open []netip.Prefix) bool {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	g, err := newGuard(open)
+	return err == nil && !g.allows(a)
+}
+
 // control is a net.Dialer's Control: it sees the address that is about to be connected to, after DNS, so neither a
 // name nor a rebinding of it gets past.
 func (g *guard) control(_, address string, _ syscall.RawConn) error {

@@ -372,3 +372,23 @@ func TestDocumentKeepsTexts(t *testing.T) {
 		}
 	})
 }
+
+// TestAPIWebhookAddress: an address that is not public is refused as it is in the file, and by webhook add.
+func TestAPIWebhookAddress(t *testing.T) {
+	t.Parallel()
+	config, _ := apiConfig(t, "sqlite", "http://localhost:1")
+	c := newAPI(t, strings.Replace(config, "allow_private: true", "allow_cidrs: [10.0.0.0/8]", 1), testTokens)
+	const hooks, says = "/api/v1/webhooks", "names a loopback, private or reserved address"
+	c.want(201, "PUT", hooks+"/own", `{"chatbot": "c", "url": "http://10.0.0.1/own"}`)
+	for _, test := range []struct{ method, path, body string }{
+		{"POST", hooks, `{"chatbot": "c", "url": "http://127.0.0.1/secret-path"}`},
+		{"POST", hooks, `{"chatbot": "c", "url": "http://[::1]/secret-path"}`},
+		{"PUT", hooks + "/new", `{"chatbot": "c", "url": "http://169.254.169.254/secret-path"}`},
+		{"PATCH", hooks + "/own", `{"url": "http://192.168.0.1/secret-path"}`},
+	} {
+		detail, places := c.problem(422, test.method, test.path, test.body)
+		if !strings.Contains(detail, says) || !slices.Equal(places, []string{"body.url"}) || strings.Contains(detail, "secret") {
+			t.Errorf("%s %s: %q at %q", test.method, test.body, detail, places)
+		}
+	}
+}

@@ -32,6 +32,7 @@ import (
 // script has those of scriptCommands, and in its environment:
 //
 //	CRM    the URL of a CRM of its own; $CRM/PRESET/… answers as that preset of sinks/receiver does
+//	NAMED  the same, by the name localhost in place of its address
 //	PGURL  an empty PostgreSQL database, in scripts whose name has the word postgres
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -56,6 +57,7 @@ func TestScripts(t *testing.T) {
 			})
 			env.Values[crmKey{}] = crm
 			env.Setenv("CRM", server.URL)
+			env.Setenv("NAMED", strings.Replace(server.URL, "127.0.0.1", "localhost", 1))
 			if strings.Contains(filepath.Base(env.WorkDir), "postgres") {
 				env.Setenv("PGURL", pgtest.Database(env.T().(testing.TB)))
 			}

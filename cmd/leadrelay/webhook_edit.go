@@ -39,7 +39,7 @@ file, and is changed with webhook set. Its sign key is made unless one is given,
 }
 
 func (a *app) webhookAdd(ctx context.Context, doc map[string]any) (err error) {
-	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file")
+	c, err := a.loadConfig("source", "ledger", "streams", "secrets_key_file", "http")
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ one and the new one sign for a while.`,
 			if len(doc) == 0 {
 				return usageErrorf("webhook set: name what to change; see leadrelay webhook set --help")
 			}
-			return a.editWebhook(cmd.Context(), func(d desk) (jobs.Webhook, error) { return d.Change(cmd.Context(), args[0], doc) })
+			return a.editWebhook(cmd.Context(), func(d desk) (jobs.Webhook, error) { return d.Change(cmd.Context(), args[0], doc) }, "http")
 		},
 	}
 	w.register(cmd.Flags(), false)
@@ -119,15 +119,15 @@ func takeDefaults(doc map[string]any) {
 	}
 }
 
-// editWebhook runs one change and prints the webhook as it is then.
-func (a *app) editWebhook(ctx context.Context, change func(desk) (jobs.Webhook, error)) error {
+// editWebhook runs one change and prints the webhook as it is then; keys are what else it needs of the configuration.
+func (a *app) editWebhook(ctx context.Context, change func(desk) (jobs.Webhook, error), keys ...string) error {
 	return a.withBoth(ctx, func(p *parts) error {
 		w, err := change(desk{parts: p})
 		if err != nil {
 			return registrarError(err)
 		}
 		return a.printWebhook(&w, false)
-	})
+	}, keys...)
 }
 
 func newWebhookStateCommand(a *app, use, short string, state jobs.WebhookState) *cobra.Command {

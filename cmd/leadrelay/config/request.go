@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"regexp"
@@ -11,7 +12,7 @@ import (
 	"github.com/leadrelay/leadrelay/sinks"
 )
 
-func (v value) url(allowHTTP bool) jobs.Secret {
+func (v value) url(h HTTP) jobs.Secret {
 	const wanted = "https://HOST/PATH"
 	s, settled := v.word(wanted)
 	if !settled {
@@ -21,7 +22,7 @@ func (v value) url(allowHTTP bool) jobs.Secret {
 	switch {
 	case err != nil || strings.ContainsAny(s, " \t"):
 		v.fail("is no URL; write %s, special characters percent-encoded", wanted)
-	case u.Scheme == "http" && !allowHTTP:
+	case u.Scheme == "http" && !h.AllowHTTP:
 		v.fail("is not https; write %s, or set http.allow_http: true", wanted)
 	case u.Scheme != "https" && u.Scheme != "http":
 		v.fail("does not begin with https://; write %s", wanted)
@@ -34,11 +35,26 @@ func (v value) url(allowHTTP bool) jobs.Secret {
 	case u.Fragment != "" || strings.HasSuffix(s, "#"):
 		v.fail("has a # part, which is never sent; leave it out")
 	default:
-		if _, err := sinks.ParseURL(jobs.Secret(s), allowHTTP); err != nil {
+		if _, err := sinks.ParseURL(jobs.Secret(s), h.AllowHTTP); err != nil {
 			v.fail("%v", err)
+		} else if h.bars(u.Hostname()) {
+			v.fail("names a loopback, private or reserved address; http.allow_cidrs or http.allow_private opens it")
 		}
 	}
 	return jobs.Secret(s)
+}
+
+// bars reports whether a host is an address that is never connected to.
+func (h HTTP) bars(host string) bool {
+	var open []netip.Prefix
+	for _, text := range h.AllowCIDRs {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return false // a reference that is not expanded now
+		}
+		open = append(open, prefix)
+	}
+	return !h.AllowPrivate && sinks.Barred(host, open)
 }
 
 // signKey is a key that requests of a dialect are signed with.

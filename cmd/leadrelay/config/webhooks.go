@@ -109,7 +109,7 @@ func (d *decoder) webhook(s *Settings, v value, known types) jobs.Webhook {
 		w.ID = defaultID(w.Chatbots)
 	}
 	if at := f.at("url").hidden(); at.require("write where the records go, such as https://crm.example.com/hook") {
-		w.URL = at.url(s.HTTP.AllowHTTP)
+		w.URL = at.url(s.HTTP)
 	}
 	w.Dialect, _ = f.at("dialect").oneOf(s.Dialects.Names(), sinks.DefaultDialect, "dialect")
 	dialect, ok := s.Dialects.Lookup(w.Dialect)
