@@ -14,11 +14,16 @@ import (
 	"time"
 )
 
+// maxRequests is how many requests to the API are answered at once. It is less than maxConnections: while a database is
+// silent they all wait for it, and there must be room to ask for the daemon's health.
+const maxRequests = 192
+
 // A Listener serves until Close.
 type Listener struct {
-	server *http.Server
-	addr   net.Addr
-	log    *slog.Logger
+	server   *http.Server
+	addr     net.Addr
+	log      *slog.Logger
+	requests chan struct{} // those to the API that are being answered
 
 	mu    sync.Mutex
 	watch func() (stalled string, awaited []string)
@@ -33,7 +38,7 @@ type served struct {
 
 // Listen listens on addr (host:port); "": nowhere, and all methods do nothing but Watch and Health.
 func Listen(addr string, log *slog.Logger) (*Listener, error) {
-	l := &Listener{log: log}
+	l := &Listener{log: log, requests: make(chan struct{}, maxRequests)}
 	if addr == "" {
 		return l, nil
 	}
@@ -42,12 +47,13 @@ func Listen(addr string, log *slog.Logger) (*Listener, error) {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
 	l.addr = socket.Addr()
-	socket = &bounded{Listener: socket, room: make(chan struct{}, maxConnections), ended: make(chan struct{})}
+	socket = &bounded{Listener: socket, room: maxConnections}
 	l.server = &http.Server{
 		Handler:           l,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * patience,
 		IdleTimeout: 15 * time.Second, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, countedKey{}, c) },
 	}
 	go func() {
 		if err := l.server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
@@ -106,8 +112,13 @@ var browsers = map[string]string{
 	"Referrer-Policy":              "no-referrer",
 }
 
+type countedKey struct{}
+
 // ServeHTTP answers every request to the listener.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(countedKey{}).(*counted); ok {
+		defer c.busy()()
+	}
 	for name, value := range browsers {
 		w.Header().Set(name, value)
 	}
@@ -127,7 +138,14 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		problem(w, http.StatusServiceUnavailable, "the daemon is starting or stopping")
 	default:
-		api.ServeHTTP(w, r)
+		select {
+		case l.requests <- struct{}{}:
+			defer func() { <-l.requests }()
+			api.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d requests are being answered already", maxRequests))
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,50 +14,138 @@ import (
 	"time"
 )
 
-// TestManyConnections: callers who connect and stay take no more files than there is room for, and room that they give
-// back is others'.
-func TestManyConnections(t *testing.T) {
+// listen starts a listener that answers nothing but /healthz.
+func listen(t *testing.T) *Listener {
+	t.Helper()
 	l, err := Listen("127.0.0.1:0", slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	ask := func(c net.Conn, within time.Duration) error {
-		if err := c.SetDeadline(time.Now().Add(within)); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			return err
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, answer.Body)
-		return errors.Join(err, answer.Body.Close())
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func dial(t *testing.T, l *Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.addr.String())
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// askHealth asks for the daemon's health on a connection.
+func askHealth(c net.Conn, within time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return errors.Join(err, answer.Body.Close())
+}
+
+// TestManyConnections: callers who connect and stay take no more files than there is room for, and who comes then takes
+// the room of the one that has been idle longest.
+func TestManyConnections(t *testing.T) {
+	l := listen(t)
 	var held []net.Conn
-	for range maxConnections + 1 {
-		c, err := net.Dial("tcp", l.addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		held = append(held, c)
+	for range maxConnections {
+		held = append(held, dial(t, l))
 	}
-	for _, c := range held[:maxConnections] {
-		if err := ask(c, 4*time.Second); err != nil {
+	for _, c := range held {
+		if err := askHealth(c, 4*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
-	last := held[maxConnections]
-	if err := ask(last, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("one more than %d: %v", maxConnections, err)
+	if err := askHealth(held[0], 4*time.Second); err != nil { // so that the second is idle longest
+		t.Fatal(err)
 	}
-	held[0].Close()
-	if err := ask(last, 4*time.Second); err != nil { // it was sent already, and is sent again
-		t.Errorf("when there is room again: %v", err)
+	if err := askHealth(dial(t, l), time.Second); err != nil {
+		t.Errorf("one more than %d: %v", maxConnections, err)
 	}
+	if err := askHealth(held[1], time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the one that was idle longest: %v", err)
+	}
+	for _, c := range append(held[2:], held[0]) {
+		if err := askHealth(c, 4*time.Second); err != nil {
+			t.Fatalf("another: %v", err)
+		}
+	}
+}
+
+// TestSlowConnections: callers who send the headers of their requests slowly, more of them than there is room for, keep
+// nobody from asking for the daemon's health.
+func TestSlowConnections(t *testing.T) {
+	l := listen(t)
+	for range 300 {
+		if _, err := io.WriteString(dial(t, l), "GET /api/v1/webhooks HTTP/1.1\r\nHost: loc"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if err := askHealth(dial(t, l), 4*time.Second); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("the answer took %v", took)
+	}
+}
+
+// TestRequestsThatHang: requests to the API that wait for a database, as many as there may be, keep nobody from asking for
+// the daemon's health. One more is told to come again.
+func TestRequestsThatHang(t *testing.T) {
+	l := listen(t)
+	silent := make(chan struct{})
+	l.Use(emptyAPI(func() { <-silent }))
+	defer l.Use(nil)()
+	defer close(silent)
+	hang := func() net.Conn {
+		c := dial(t, l)
+		if _, err := io.WriteString(c, "GET /api/v1/webhooks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for range maxRequests {
+		hang()
+	}
+	for range 200 {
+		if len(l.requests) == maxRequests {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	more := hang()
+	if err := more.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := http.ReadResponse(bufio.NewReader(more), nil); err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("one more request than there may be: %+v, %v", answer, err)
+	}
+	for range maxConnections {
+		if err := askHealth(dial(t, l), 2*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// emptyAPI is one that knows the token x, and does something before it says so.
+func emptyAPI(first func()) *API {
+	return NewAPI(Options{Auth: onlyX(first), Log: slog.New(slog.DiscardHandler), Unavailable: func(error) bool { return false }})
+}
+
+type onlyX func()
+
+func (first onlyX) Authenticate(_ context.Context, token string) (Principal, bool, error) {
+	first()
+	return Principal{Write: true}, token == "x", nil
 }
 
 // TestCloseWhileFull: a listener without room ends all the same.
@@ -65,10 +154,14 @@ func TestCloseWhileFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bounded{Listener: socket, room: make(chan struct{}, 1), ended: make(chan struct{})}
-	b.room <- struct{}{}
+	b := &bounded{Listener: socket, room: 0}
 	failed := make(chan error)
 	go func() { _, err := b.Accept(); failed <- err }()
+	if c, err := net.Dial("tcp", socket.Addr().String()); err != nil {
+		t.Error(err)
+	} else if n, err := c.Read(make([]byte, 1)); err == nil { // nothing is waiting that could go: the caller is turned away
+		t.Errorf("%d bytes came", n)
+	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
