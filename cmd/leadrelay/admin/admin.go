@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -116,6 +117,31 @@ type countedKey struct{}
 
 // ServeHTTP answers every request to the listener.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Body = io.NopCloser(r.Body) // else huma closes it, and nothing can be drained; net/http closes its own
+	l.answer(w, r)
+	drain(w, r)
+}
+
+// What is read of a body that nobody wanted. net/http itself reads so much of it, and breaks the connection off where
+// there is more: then callers who send it all before they read see no answer.
+const (
+	drainedByServer = 256 << 10
+	drained         = 32 << 20
+	drainedFor      = 10 * time.Second
+)
+
+// drain sends the answer, and reads what is left of a large body.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength >= 0 && r.ContentLength <= drainedByServer {
+		return
+	}
+	connection := http.NewResponseController(w)
+	_ = connection.Flush()
+	_ = connection.SetReadDeadline(time.Now().Add(drainedFor))
+	_, _ = io.CopyN(io.Discard, r.Body, drained)
+}
+
+func (l *Listener) answer(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(countedKey{}).(*counted); ok {
 		defer c.busy()()
 	}

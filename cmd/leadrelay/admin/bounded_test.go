@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -146,6 +148,52 @@ type onlyX func()
 func (first onlyX) Authenticate(_ context.Context, token string) (Principal, bool, error) {
 	first()
 	return Principal{Write: true}, token == "x", nil
+}
+
+// TestLargeBody: a body that is too large is answered, to callers too who read no answer before they have sent it all.
+func TestLargeBody(t *testing.T) {
+	l := listen(t)
+	l.Use(emptyAPI(func() {}))
+	t.Cleanup(func() { l.Use(nil)() })
+	for _, test := range []struct {
+		name, header string
+		status       int
+	}{
+		{"with its length", "Authorization: Bearer x\r\nContent-Length: 10485760\r\n\r\n", 413},
+		{"in one chunk", "Authorization: Bearer x\r\nTransfer-Encoding: chunked\r\n\r\na00000\r\n", 413},
+		{"without a token", "Content-Length: 10485760\r\n\r\n", 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, l)
+			if err := c.SetDeadline(time.Now().Add(8 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := io.WriteString(c, "POST /api/v1/webhooks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+test.header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 10 {
+				time.Sleep(100 * time.Millisecond) // longer than net/http waits for who is cut off
+				if _, err := c.Write(bytes.Repeat([]byte(" "), 1<<20)); err != nil {
+					t.Fatalf("the body is cut off: %v", err)
+				}
+			}
+			if strings.Contains(test.header, "chunked") {
+				if _, err := io.WriteString(c, "\r\n0\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			if answer.StatusCode != test.status {
+				t.Errorf("HTTP %s, want %d", answer.Status, test.status)
+			}
+		})
+	}
 }
 
 // TestCloseWhileFull: a listener without room ends all the same.
