@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/leadrelay/leadrelay/cmd/leadrelay/config"
-	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/sinks"
 )
 
@@ -33,27 +30,4 @@ func (a *app) dialect(name string) (*sinks.Registry, *sinks.Dialect, error) {
 		text += ", or name with --config the configuration that defines it"
 	}
 	return nil, nil, usageErrorf("--dialect %q: %s", name, text)
-}
-
-// signedDialect finds a dialect that signs, and says what is wrong with keys for it.
-func (a *app) signedDialect(name string, keys []string) (*sinks.Registry, *sinks.Dialect, error) {
-	registry, d, err := a.dialect(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !d.Signed {
-		return nil, nil, usageErrorf("--dialect: %s does not sign", name)
-	}
-	var wrong []error
-	for _, key := range keys {
-		if key == "" {
-			wrong = append(wrong, errors.New("--key: is empty"))
-		} else if err := registry.CheckKey(name, jobs.Secret(key)); err != nil {
-			wrong = append(wrong, fmt.Errorf("--key: %w", err))
-		}
-	}
-	if len(wrong) > 0 {
-		return nil, nil, &exitError{code: exitUsage, err: errors.Join(wrong...)}
-	}
-	return registry, d, nil
 }

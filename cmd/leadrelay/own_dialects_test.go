@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"database/sql"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -100,12 +98,7 @@ func receiveInBackground(t *testing.T, ctx context.Context, args ...string) (url
 		defer logged.Close()
 		exit <- run(ctx, args, strings.NewReader(""), &out, logged)
 	}()
-	lines := bufio.NewReader(stderr)
-	line, err := lines.ReadString('\n')
-	go func() { _, _ = io.Copy(io.Discard, lines) }()
-	if url = regexp.MustCompile(`http://[0-9.:]+/`).FindString(line); url == "" {
-		t.Fatalf("receive says no address: %s %v", line, err)
-	}
+	url = addressOf(t, stderr)
 	return url, func() string {
 		if code := <-exit; code != exitDone {
 			t.Errorf("exit code %d", code)

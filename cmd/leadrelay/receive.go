@@ -16,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/sinks"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
@@ -27,7 +26,7 @@ const receiveGrace = 5 * time.Second
 type receiveOptions struct {
 	listen     string
 	dialect    string
-	keys       []string
+	keys       keyFlags
 	answers    []string
 	tolerance  time.Duration
 	quiet      bool
@@ -45,8 +44,8 @@ verify), answers {"status":"success"} or what --answer says, prints a line for e
 --answer takes a name, or several with commas between: for a record's first request, its second, …; the last is for
 all later ones. With CHATBOT= before it, it is for that chatbot alone. Repeatable.
 
-  leadrelay receive --listen 127.0.0.1:9000 --sign-key K --answer http-500,success
-  leadrelay receive --listen 127.0.0.1:9000 --sign-key K --answer 59001dd7=wrong-case
+  leadrelay receive --listen 127.0.0.1:9000 --key-file acme.key --answer http-500,success
+  leadrelay receive --listen 127.0.0.1:9000 --key-file acme.key --answer 59001dd7=wrong-case
 
 Names: http-NNN, wait-DURATION (then success),
 ` + wrap(receiver.Presets(), 100) + `.`,
@@ -55,7 +54,7 @@ Names: http-NNN, wait-DURATION (then success),
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "`ADDRESS` to listen on, such as 127.0.0.1:9000; port 0 takes a free one")
 	f.StringVar(&o.dialect, "dialect", sinks.DefaultDialect, "the format to verify: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
-	f.StringArrayVar(&o.keys, "sign-key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies; none in a dialect that does not sign")
+	o.keys.register(f, "sign-key", "repeatable: any of them verifies; none in a dialect that does not sign")
 	f.StringArrayVar(&o.answers, "answer", nil, "how to answer (default success)")
 	f.DurationVar(&o.tolerance, "tolerance", 5*time.Minute, "how far a signature's time may be from now; 0: any")
 	f.BoolVar(&o.quiet, "quiet", false, "print no line for each request")
@@ -96,21 +95,9 @@ func (a *app) receive(ctx context.Context, o receiveOptions) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(o.keys) == 0 && d.NeedsKey():
-		return usageErrorf("--sign-key: is not set, and dialect %s signs every request", d.Name)
-	case len(o.keys) > 0 && !d.Signed:
-		return usageErrorf("--sign-key: dialect %s does not sign", d.Name)
-	}
 	options := receiver.Options{Dialect: o.dialect, Dialects: registry, Tolerance: o.tolerance, Answer: answer, ShowBodies: o.showBodies}
-	for _, key := range o.keys {
-		if key == "" {
-			return usageErrorf("--sign-key: is empty")
-		}
-		if err := registry.CheckKey(o.dialect, jobs.Secret(key)); err != nil {
-			return usageErrorf("--sign-key: %w", err)
-		}
-		options.SignKeys = append(options.SignKeys, jobs.Secret(key))
+	if options.SignKeys, err = a.signKeys(registry, d, &o.keys); err != nil {
+		return err
 	}
 	if !a.json && !o.quiet {
 		options.Log = a.stdout

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -56,7 +57,7 @@ func TestSignAndVerify(t *testing.T) {
 		{"too old", "", []string{"verify", "--key", "K", "--header", header, "--tolerance", "5m", file}, 1, "", "too far from now"},
 		{"no header", "", []string{"verify", "--key", "K", "--header", "abc", file}, 1, "", "is not t="},
 		{"no file", "", []string{"verify", "--key", "K", "--header", header, file + "x"}, 1, "", "no such file"},
-		{"no key", "", []string{"sign", file}, 2, "", `"key" not set`},
+		{"no key", "", []string{"sign", file}, 2, "", "no sign key: --key-file, $LEADRELAY_SIGN_KEY and --key are not set"},
 		{"an empty key", "", []string{"sign", "--key", "", file}, 2, "", "--key: is empty"},
 		{"an empty key to verify", "", []string{"verify", "--key", "", "--header", header, file}, 2, "", "--key: is empty"},
 		{"two files", "", []string{"sign", "--key", "K", file, file}, 2, "", "accepts 1 arg"},
@@ -68,6 +69,56 @@ func TestSignAndVerify(t *testing.T) {
 			code, out, errs := cli(t, tt.stdin, tt.args...)
 			if code != tt.code || !strings.Contains(out, tt.out) || !strings.Contains(errs, tt.err) {
 				t.Errorf("exit %d, want %d\n%s%s", code, tt.code, out, errs)
+			}
+		})
+	}
+}
+
+// TestSignKeysOffTheCommandLine: a file or the environment gives the key, and no warning; on the command line it is warned of.
+func TestSignKeysOffTheCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	body, right, other, empty := write("body.json", `{"a":1}`), write("right", "K\r\n"), write("other", "J\n"), write("empty", "\n")
+	value := sinks.Sign("K", time.Unix(1492774577, 0), []byte(`{"a":1}`))
+	const warning = "other users of this machine see a key"
+	for _, tt := range []struct {
+		name, variable string
+		args           []string
+		code           int
+		says, saysNot  string
+	}{
+		{"sign by a file", "", []string{"sign", "--key-file", right, "--time", "1492774577", body}, 0, value, warning},
+		{"sign by the environment", "K", []string{"sign", "--time", "1492774577", body}, 0, value, warning},
+		{"sign by a key", "J", []string{"sign", "--key", "K", "--time", "1492774577", body}, 0, value, "J"},
+		{"sign by a key, which is warned of", "", []string{"sign", "--key", "K", "--time", "1492774577", body}, 0, warning, "key=K"},
+		{"sign during a rotation", "", []string{"sign", "--key-file", other, "--key-file", right, "--time", "1492774577", body}, 0, strings.TrimPrefix(value, "t=1492774577"), warning},
+		{"verify by a file", "J", []string{"verify", "--key-file", right, "--header", value, body}, 0, "verifies", warning},
+		{"verify by one of two files", "", []string{"verify", "--key-file", other, "--key-file", right, "--header", value, body}, 0, "verifies", warning},
+		{"verify by the environment", "K", []string{"verify", "--header", value, body}, 0, "verifies", warning},
+		{"verify by another's file", "", []string{"verify", "--key-file", other, "--header", value, body}, 1, "another key signed it", warning},
+		{"verify by a key, which is warned of", "", []string{"verify", "--key", "K", "--header", value, body}, 0, warning, "key=K"},
+		{"an empty file", "", []string{"verify", "--key-file", empty, "--header", value, body}, 2, "is empty", warning},
+		{"an empty variable", " ", []string{"verify", "--header", value, body}, 2, "$LEADRELAY_SIGN_KEY: is empty", warning},
+		{"no such file", "", []string{"verify", "--key-file", right + "x", "--header", value, body}, 1, "--key-file: open", warning},
+		{"receive by a file that is empty", "", []string{"receive", "--listen", "127.0.0.1:0", "--key-file", empty}, 2, "is empty", warning},
+		{"receive by a file", "", []string{"receive", "--listen", "256.0.0.1:x", "--key-file", right}, 1, "--listen", warning},
+		{"receive by the environment", "K", []string{"receive", "--listen", "256.0.0.1:x"}, 1, "--listen", warning},
+		{"receive by a key, which is warned of", "", []string{"receive", "--listen", "256.0.0.1:x", "--sign-key", "K"}, 1, warning, "key=K"},
+		{"receive what is not signed", "K", []string{"receive", "--listen", "256.0.0.1:x", "--dialect", "userback"}, 1, "--listen", "does not sign"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.variable != "" {
+				t.Setenv("LEADRELAY_SIGN_KEY", tt.variable)
+			}
+			code, out, errs := cli(t, "", tt.args...)
+			if code != tt.code || !strings.Contains(out+errs, tt.says) || strings.Contains(out+errs, tt.saysNot) {
+				t.Errorf("exit %d, want %d, and to read %q and not %q\n%s%s", code, tt.code, tt.says, tt.saysNot, out, errs)
 			}
 		})
 	}
@@ -89,6 +140,20 @@ func TestReceiveUsage(t *testing.T) {
 	}
 }
 
+// addressOf reads the log of `receive` to where it says its URL, and drains the rest.
+func addressOf(t *testing.T, log io.Reader) string {
+	t.Helper()
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if url := regexp.MustCompile(`http://[0-9.:]+/`).FindString(lines.Text()); url != "" {
+			go func() { _, _ = io.Copy(io.Discard, log) }()
+			return url
+		}
+	}
+	t.Fatal("receive does not say where it listens")
+	return ""
+}
+
 // TestReceive starts `receive`, pushes to it, and stops it while one answer hangs.
 func TestReceive(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
@@ -103,13 +168,7 @@ func TestReceive(t *testing.T) {
 			"--answer", "wrong-case,success", "--answer", "slow=hang",
 		}, strings.NewReader(""), &out, logged)
 	}()
-	line := make([]byte, 1024)
-	n, _ := stderr.Read(line)
-	go func() { _, _ = io.Copy(io.Discard, stderr) }()
-	url := regexp.MustCompile(`http://[0-9.:]+/`).Find(line[:n])
-	if url == nil {
-		t.Fatalf("no address in %q", line[:n])
-	}
+	url := addressOf(t, stderr)
 	h, err := sinks.New(sinks.Options{AllowHTTP: true, AllowPrivate: true, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)

@@ -12,24 +12,23 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func newSignCommand(a *app) *cobra.Command {
 	var dialect, at, id string
-	var keys []string
+	var keys keyFlags
 	cmd := &cobra.Command{
-		Use:   "sign --key K [--dialect D] [--time T] FILE|-",
+		Use:   "sign --key-file F [--dialect D] [--time T] FILE|-",
 		Short: "Print the headers that sign a body",
 		Long: `Print the headers that a webhook's requests are signed with, for a body byte for byte as the file holds it (a line
 break at its end counts). Dialect smarterbot signs with X-Webhook-Signature: t is the time, v1 the hex HMAC-SHA256, under
 the sign key, of t, a dot and the body.
 
-  curl -H "$(leadrelay sign --key K body.json)" -H 'Content-Type: application/json' --data-binary @body.json URL`,
+  curl -H "$(leadrelay sign --key-file acme.key body.json)" -H 'Content-Type: application/json' --data-binary @body.json URL`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			registry, d, err := a.signedDialect(dialect, keys)
+			registry, d, secrets, err := a.signedDialect(dialect, &keys)
 			if err != nil {
 				return err
 			}
@@ -47,23 +46,18 @@ the sign key, of t, a dot and the body.
 			if err != nil {
 				return err
 			}
-			var secrets []jobs.Secret
-			for _, key := range keys {
-				secrets = append(secrets, jobs.Secret(key))
-			}
 			h, err := registry.SignHeaders(dialect, secrets, delivery, t, body, 1)
 			if err != nil {
-				return usageErrorf("--key: %w", err)
+				return usageErrorf("the sign key: %w", err)
 			}
 			return a.printSigned(d, h)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; given twice, the new one and the old one of a rotation")
+	keys.register(f, "key", "given twice, the new one and the old one of a rotation")
 	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
 	f.StringVar(&at, "time", "", "`TIME` of the signature, unix seconds or RFC 3339 (default now)")
 	f.StringVar(&id, "id", "", "the delivery's `ID`, which standard-webhooks signs (default: one is made)")
-	_ = cmd.MarkFlagRequired("key")
 	return cmd
 }
 

@@ -11,24 +11,24 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadrelay/leadrelay/jobs"
 	"github.com/leadrelay/leadrelay/sinks"
 )
 
 func newVerifyCommand(a *app) *cobra.Command {
 	var (
-		dialect       string
-		keys, headers []string
-		tolerance     time.Duration
+		dialect   string
+		keys      keyFlags
+		headers   []string
+		tolerance time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:   "verify --key K --header H [--dialect D] FILE|-",
+		Use:   "verify --key-file F --header H [--dialect D] FILE|-",
 		Short: "Check the signature of a body",
 		Long: `Check a request's signature, such as an X-Webhook-Signature header, against its body, byte for byte as it came over
 the wire. Any v1 of the header may match. Exit codes: 0 it verifies; 1 it does not, and why.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			registry, d, err := a.signedDialect(dialect, keys)
+			registry, d, secrets, err := a.signedDialect(dialect, &keys)
 			if err != nil {
 				return err
 			}
@@ -39,13 +39,9 @@ the wire. Any v1 of the header may match. Exit codes: 0 it verifies; 1 it does n
 			if err != nil {
 				return err
 			}
-			var secrets []jobs.Secret
-			for _, key := range keys {
-				secrets = append(secrets, jobs.Secret(key))
-			}
 			v, err := registry.NewVerifier(dialect, secrets, tolerance)
 			if err != nil {
-				return usageErrorf("--key: %w", err)
+				return usageErrorf("the sign key: %w", err)
 			}
 			body, err := a.readBody(args[0])
 			if err != nil {
@@ -55,11 +51,10 @@ the wire. Any v1 of the header may match. Exit codes: 0 it verifies; 1 it does n
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&keys, "key", nil, "the webhook's sign `KEY`; repeatable: any of them verifies")
+	keys.register(f, "key", "repeatable: any of them verifies")
 	f.StringArrayVar(&headers, "header", nil, "the `HEADER`, its value alone or with its name; repeatable, with their names, for standard-webhooks' three")
 	f.StringVar(&dialect, "dialect", sinks.DefaultDialect, "the format: "+strings.Join(sinks.BuiltIn().Names(), ", ")+", or one of the configuration's")
 	f.DurationVar(&tolerance, "tolerance", 0, "how far the signature's time may be from now, as a receiver should check; 0: any")
-	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("header")
 	return cmd
 }

@@ -89,7 +89,7 @@ func newWebhookSetCommand(a *app) *cobra.Command {
 		Use:   "set ID",
 		Short: "Change a webhook that is not in the configuration file; only what is named changes",
 		Long: `Change a webhook that is not in the configuration file. Only what is named changes; a flag given as '' is the default
-again: --type '' all types, --header '' no headers. A --sign-key signs at once and alone; webhook rotate-key lets the old
+again: --type '' all types, --header '' no headers. A new key signs at once and alone; webhook rotate-key lets the old
 one and the new one sign for a while.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -12,8 +12,8 @@ import (
 // webhookFlags are the parts of a webhook as `webhook add` and `set` take them. Their texts are read by the
 // configuration's own decoder, so a webhook may be written here just as it may be there.
 type webhookFlags struct {
-	chatbots, types, retryAt, ack, headers                                           []string
-	url, dialect, schedule, timezone, immediate, rate, from, key, keyOf, description string
+	chatbots, types, retryAt, ack, headers                                                    []string
+	url, dialect, schedule, timezone, immediate, rate, from, key, keyFile, keyOf, description string
 }
 
 func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
@@ -30,7 +30,8 @@ func (w *webhookFlags) register(f *pflag.FlagSet, add bool) {
 	f.StringArrayVar(&w.headers, "header", nil, "a static header, `NAME: VALUE`, or @FILE with one a line (repeatable); values are secrets")
 	f.StringVar(&w.keyOf, "sign-key-of", "", "the webhook whose keys sign its requests, rotations included, in place of a key of its own")
 	f.StringVar(&w.description, "description", "", "a note for people")
-	f.StringVar(&w.key, "sign-key", "", "the key of its signatures: @FILE, or - for standard input (default one is made)")
+	f.StringVar(&w.keyFile, "key-file", "", "a `FILE` that holds the key of its signatures (default one is made)")
+	f.StringVar(&w.key, "sign-key", "", "the same as @FILE, or - for standard input")
 	if add {
 		f.StringVar(&w.from, "from", "", "now, beginning or a time: which older rows it gets (default now)")
 	}
@@ -94,7 +95,16 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 		}
 		doc["headers"] = headers
 	}
-	if changed("sign-key") {
+	switch {
+	case changed("key-file") && changed("sign-key"):
+		return nil, usageErrorf("--key-file, --sign-key: give one of them")
+	case changed("key-file"):
+		key, err := readKeyFile("--key-file", w.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		doc["sign_key"] = key
+	case changed("sign-key"):
 		key, err := readSecret("--sign-key", w.key, stdin)
 		if err != nil {
 			return nil, err
@@ -106,21 +116,17 @@ func (w *webhookFlags) document(changed func(string) bool, stdin io.Reader) (map
 
 // readSecret reads a secret that must not stand on a command line, where every user of the machine sees it.
 func readSecret(flag, where string, stdin io.Reader) (string, error) {
-	var text []byte
-	var err error
-	file, named := strings.CutPrefix(where, "@")
-	switch {
-	case where == "-":
-		text, err = io.ReadAll(io.LimitReader(stdin, 64<<10))
-	case named:
-		text, err = environment().ReadFile(file)
-	default:
+	if file, named := strings.CutPrefix(where, "@"); named {
+		return readKeyFile(flag, file)
+	}
+	if where != "-" {
 		return "", usageErrorf("%s: write @FILE, or - for standard input: other users see what is on a command line", flag)
 	}
+	text, err := io.ReadAll(io.LimitReader(stdin, 64<<10))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", flag, err)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
+	return withoutLineBreak(text), nil
 }
 
 func readHeaders(given []string) (map[string]string, error) {
