@@ -86,7 +86,7 @@ func (a *app) check(ctx context.Context) error {
 		}
 	} else {
 		for _, f := range c.findings {
-			fmt.Fprintf(a.stdout, "%-5s  %s\n", f.Level, f.Text)
+			fmt.Fprintf(a.stdout, "%-5s  %s\n", f.Level, shown(f.Text))
 		}
 	}
 	if failed > 0 {

@@ -108,7 +108,7 @@ func (a *app) deliveryList(ctx context.Context, f ledger.Filter) (err error) {
 		if i.Reason != "" {
 			state += " (" + i.Reason + ")"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", i.Webhook, i.Type, i.Row, state, i.Attempts, dash(i.LastError), ago(i.NextAt, now), i.ID)
+		printRow(t, i.Webhook, i.Type, i.Row, state, i.Attempts, dash(i.LastError), ago(i.NextAt, now), i.ID)
 	}
 	if err := t.Flush(); err != nil {
 		return err

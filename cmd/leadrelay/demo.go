@@ -70,7 +70,7 @@ func (a *app) demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d := &demonstration{app: a, out: a.stdout, dir: dir, config: filepath.Join(dir, "config.yaml")}
+	d := &demonstration{app: a, out: raw(a.stdout), dir: dir, config: filepath.Join(dir, "config.yaml")}
 	if a.json {
 		d.out = io.Discard
 	}

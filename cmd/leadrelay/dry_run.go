@@ -110,10 +110,10 @@ func (p *parts) dry(planned jobs.Planned) (dryRequest, error) {
 
 func (a *app) printDry(d dryRequest) error {
 	if d.Error != "" {
-		_, err := fmt.Fprintf(a.stdout, "# %s row %s for webhook %s would be dead: %s\n\n", d.Type, d.Row, d.Webhook, d.Error)
+		_, err := fmt.Fprintf(a.stdout, "# %s row %s for webhook %s would be dead: %s\n\n", d.Type, shown(d.Row), d.Webhook, shown(d.Error))
 		return err
 	}
-	fmt.Fprintf(a.stdout, "# %s row %s for webhook %s\nPOST %s\n", d.Type, d.Row, d.Webhook, d.URL)
+	fmt.Fprintf(a.stdout, "# %s row %s for webhook %s\nPOST %s\n", d.Type, shown(d.Row), d.Webhook, d.URL)
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		fmt.Fprintf(a.stdout, "%s: %s\n", name, d.Headers[name])
 	}

@@ -185,7 +185,7 @@ func (a *app) printReconciled(done *jobs.Reconciliation, types []string) error {
 				if text := dayText(d.Day); text != nil {
 					day = *text
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", b.Type, shown(b.Chatbot), day, d.Source, d.Delivered, d.Pending, d.Dead, d.Missing)
+				printRow(t, b.Type, b.Chatbot, day, d.Source, d.Delivered, d.Pending, d.Dead, d.Missing)
 			}
 		}
 	}
@@ -196,7 +196,7 @@ func (a *app) printReconciled(done *jobs.Reconciliation, types []string) error {
 	fmt.Fprintf(out, "\nMissing, of which %d %s entered now:\n", done.Entered, are(done.Entered))
 	fmt.Fprintln(t, "TYPE\tROW\tCHATBOT\tWEBHOOK")
 	for _, m := range done.Named[:min(len(done.Named), shownAtMost)] {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", m.Type, shown(m.Row), shown(m.Chatbot), m.Webhook)
+		printRow(t, m.Type, m.Row, m.Chatbot, m.Webhook)
 	}
 	if err := t.Flush(); err != nil {
 		return err

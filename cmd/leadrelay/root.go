@@ -45,7 +45,7 @@ func usageErrorf(format string, args ...any) error {
 // app is what every command gets: its streams, the common flags and the log.
 type app struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer
+	stdout, stderr io.Writer // harmless ones
 
 	configPath string
 	json       bool
@@ -60,7 +60,7 @@ type app struct {
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	to := &stderrLog{to: stderr}
 	return &app{
-		stdin: stdin, stdout: stdout, stderr: stderr,
+		stdin: stdin, stdout: harmless{to: stdout}, stderr: harmless{to: stderr},
 		log: slog.New(slog.NewTextHandler(to, nil)), logTo: to, journalled: journalled(stderr, os.Getenv("JOURNAL_STREAM")),
 	}
 }
@@ -170,7 +170,7 @@ func (a *app) openLog() error {
 		}
 		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, &options) }
 	case "json": // each line a document that is whole without the journal, the time included
-		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, &options) }
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(harmless{w, true}, &options) }
 	default:
 		return usageErrorf("--log-format %q: write text or json", a.logFormat)
 	}
@@ -210,7 +210,7 @@ func (a *app) exitCode(err error) int {
 
 // printJSON prints v as the one document on standard output.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
+	e := json.NewEncoder(harmless{raw(a.stdout), true})
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
@@ -234,7 +234,7 @@ func are(n int) string {
 
 // terminal reports whether w is a terminal, and colours are wanted there.
 func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := raw(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

@@ -189,7 +189,7 @@ func (a *app) hintElsewhere(ctx context.Context, p *parts, scope jobs.Scope, pen
 			heldBack += n
 		}
 		if named++; named <= 20 {
-			fmt.Fprintf(a.hintWriter(), "Webhook %s is %s, with %s pending: %s\n", w.ID, w.State, countOf(n, "record"), w.StateReason)
+			fmt.Fprintf(a.hintWriter(), "Webhook %s is %s, with %s pending: %s\n", w.ID, w.State, countOf(n, "record"), shown(w.StateReason))
 		}
 	}
 	if owed > stands {

@@ -24,14 +24,14 @@ func (a *app) printStatus(r statusReport, now time.Time) error {
 		if s.Lag != nil {
 			lag = time.Duration(*s.Lag * float64(time.Second)).Round(time.Second).String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", s.Type, s.Bookmark, s.Gaps, lag)
+		printRow(t, s.Type, s.Bookmark, s.Gaps, lag)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, s := range r.Streams {
 		if s.Error != "" {
-			fmt.Fprintf(a.stdout, "\nStream %s is stopped: %s\n", s.Type, s.Error)
+			fmt.Fprintf(a.stdout, "\nStream %s is stopped: %s\n", s.Type, shown(s.Error))
 		}
 	}
 	tests := 0
@@ -82,7 +82,7 @@ func printWebhooks(out io.Writer, webhooks []webhookReport, now time.Time, width
 	}
 	for i := range webhooks {
 		if w := &webhooks[i]; w.StateReason != "" && width > 0 {
-			fmt.Fprintf(out, "Webhook %s is %s: %s\n", w.ID, w.State, w.StateReason)
+			fmt.Fprintf(out, "Webhook %s is %s: %s\n", w.ID, w.State, shown(w.StateReason))
 		}
 	}
 	return nil
@@ -93,7 +93,7 @@ func terminalWidth(w io.Writer) int {
 	if !terminal(w) {
 		return 0
 	}
-	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
+	width, _, err := term.GetSize(int(raw(w).(*os.File).Fd()))
 	if err != nil {
 		return 0
 	}

@@ -54,7 +54,7 @@ func (a *app) streamList(ctx context.Context) error {
 		if s.Lag != nil {
 			lag = time.Duration(*s.Lag * float64(time.Second)).Round(time.Second).String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", s.Type, s.Bookmark, s.Gaps, lag, dash(s.Error))
+		printRow(t, s.Type, s.Bookmark, s.Gaps, lag, dash(s.Error))
 	}
 	return t.Flush()
 }
@@ -95,7 +95,7 @@ func (a *app) resetStream(ctx context.Context, p *parts, typ, to string) (err er
 		if a.json {
 			return a.printJSON(map[string]string{"type": typ, "bookmark": position})
 		}
-		_, err = fmt.Fprintf(a.stdout, "stream %s goes on behind %s\n", typ, position)
+		_, err = fmt.Fprintf(a.stdout, "stream %s goes on behind %s\n", typ, shown(position))
 		return err
 	}
 	return usageErrorf("the configuration has no stream %s", typ)

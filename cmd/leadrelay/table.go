@@ -1,11 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -28,7 +26,7 @@ func tableOf(columns []column, rows []webhookReport) *table {
 	t := &table{columns: columns, cells: make([][]string, len(columns))}
 	for i, c := range columns {
 		for j := range rows {
-			t.cells[i] = append(t.cells[i], c.cell(&rows[j]))
+			t.cells[i] = append(t.cells[i], shown(c.cell(&rows[j])))
 		}
 	}
 	return t
@@ -116,23 +114,6 @@ func cutMiddle(text string, limit int) string {
 	}
 	end := (limit - 1) / 2
 	return string(runes[:limit-1-end]) + "…" + string(runes[len(runes)-end:])
-}
-
-// shown is a text that others wrote, in one line and without what a terminal would obey: a customer may describe a
-// webhook over the API.
-func shown(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r == '\n', r == '\r', r == '\t':
-			b.WriteByte(' ')
-		default:
-			fmt.Fprintf(&b, `\u{%x}`, r)
-		}
-	}
-	return b.String()
 }
 
 // joined words a list of names.

@@ -102,7 +102,7 @@ func (a *app) tokenList(ctx context.Context) error {
 			if token.Read {
 				may = "read"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", token.ID, shown(token.Chatbot), may, token.CreatedAt.Format(time.RFC3339), dash(shown(token.Description)))
+			printRow(t, token.ID, token.Chatbot, may, token.CreatedAt.Format(time.RFC3339), dash(token.Description))
 		}
 		return t.Flush()
 	})

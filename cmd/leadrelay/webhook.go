@@ -79,7 +79,7 @@ func (a *app) webhookList(ctx context.Context) error {
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WEBHOOK\tCHATBOT\tURL\tDIALECT\tTYPES\tSCHEDULE\tIMMEDIATE\tSTATE")
 	for _, w := range items {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s %s\t%v\t%s\n", w.ID, chatbotText(oneOrList(w.Chatbot)), w.URL, w.Dialect, listed(w.Types, "all"), w.Schedule, w.Timezone, w.Immediate, w.State)
+		printRow(t, w.ID, chatbotText(oneOrList(w.Chatbot)), w.URL, w.Dialect, listed(w.Types, "all"), w.Schedule+" "+w.Timezone, w.Immediate, w.State)
 	}
 	return t.Flush()
 }
@@ -102,7 +102,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 		return a.printJSON(d)
 	}
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	line := func(name string, value any) { fmt.Fprintf(t, "%s:\t%v\n", name, value) }
+	line := func(name string, value any) { printRow(t, name+":", value) }
 	line("id", d.ID)
 	line("chatbot", chatbots(d.Chatbot))
 	line("url", d.URL)
@@ -125,7 +125,7 @@ func (a *app) printWebhook(w *jobs.Webhook, reveal bool) error {
 		line("header "+name, d.Headers[name])
 	}
 	line("from", d.From)
-	line("description", dash(shown(d.Description)))
+	line("description", dash(d.Description))
 	if d.StateReason != "" {
 		d.State += " (" + d.StateReason + ")"
 	}

@@ -125,9 +125,9 @@ func (a *app) printTrial(id string, t jobs.Trial) error {
 	} else {
 		fmt.Fprintf(&b, "webhook %s: the test failed: %s\n", id, strings.TrimSpace(t.Code+" "+t.Detail))
 	}
-	fmt.Fprintf(&b, "%s\n", t.Reason)
+	fmt.Fprintf(&b, "%s\n", shown(t.Reason))
 	for _, note := range t.Notes {
-		fmt.Fprintf(&b, "Note: %s\n", note)
+		fmt.Fprintf(&b, "Note: %s\n", shown(note))
 	}
 	sent := "sent"
 	if !t.Request.Sent {
