@@ -82,9 +82,19 @@ func fitLimit(records, entries int) int {
 	return max(8, pageSize*records/entries)
 }
 
-// stream reads a stream's bookmark and the webhooks that belong to it.
+// errApart is of a ledger whose parts, read one after the other, do not come to be of one time.
+var errApart = errors.New("the ledger gives a stream and the webhooks as they were at different times: a copy that lags behind must not answer for it")
+
+// stream reads a stream's bookmark and the webhooks that belong to it. Where they changed in between it reads both once
+// more at once, and then with pauses.
 func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error) {
-	for {
+	for try := 0; ; try++ {
+		if try > 1 {
+			rest(ctx, 100*time.Millisecond)
+		}
+		if try == 50 {
+			r.sayOnce("gathering waits; trying again", src.Type(), errApart)
+		}
 		var st Stream
 		err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 			st, err = r.o.Ledger.Stream(ctx, src.Type())
@@ -105,7 +115,7 @@ func (r *Runner) stream(ctx context.Context, src Source) (Stream, *roster, error
 				return st, nil, err
 			}
 		}
-		if ro.generation == st.Generation { // else they changed in between
+		if ro.generation == st.Generation {
 			return st, ro, nil
 		}
 	}

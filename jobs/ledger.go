@@ -44,15 +44,22 @@ type Leases interface {
 	Reclaim(ctx context.Context, own ...string) (int, error)
 }
 
+// A Generation names what the webhooks were at one time; every change to them makes another. Compare generations for
+// difference, never for order: a ledger that was set back to an older copy counts up again from there.
+type Generation struct {
+	Number int64
+	Token  string // random: tells two changes that came to the same number apart
+}
+
 // A Stream is what the ledger knows of a stream.
 type Stream struct {
 	Type       string
 	Definition string // Source.Definition of the source that the bookmark belongs to
 	Bookmark   Bookmark
-	Version    int64  // counts the bookmark's moves and the webhooks' changes
-	Generation int64  // of the webhooks at the time of reading
-	Fresh      bool   // no page of it was ever entered
-	Error      string // why it is stopped; "" while it runs
+	Version    int64      // counts the bookmark's moves and the webhooks' changes
+	Generation Generation // of the webhooks at the time of reading
+	Fresh      bool       // no page of it was ever entered
+	Error      string     // why it is stopped; "" while it runs
 }
 
 // Streams keeps the bookmarks.
@@ -72,14 +79,14 @@ type Streams interface {
 
 // A Registered set is all webhooks at one generation.
 type Registered struct {
-	Generation    int64
+	Generation    Generation
 	Webhooks      []Webhook      // by id
 	Subscriptions []Subscription // by webhook and type
 }
 
 // A Change to the webhooks is applied whole or not at all.
 type Change struct {
-	Generation    int64                // of the webhooks it was made from
+	Generation    Generation           // of the webhooks it was made from
 	Versions      map[string]int64     // of the streams it was made from, by type
 	Put           []Webhook            // new, or as they are to be; State and StateReason included
 	Subscriptions []Subscription       // new, or as they are to be
@@ -116,7 +123,7 @@ type Entries struct {
 	// Missing: the page is none. It is of rows that a reconciliation found missing with the webhooks of Generation, and no
 	// bookmark moves.
 	Missing    bool
-	Generation int64
+	Generation Generation
 }
 
 // A Claim asks for deliveries that are due.

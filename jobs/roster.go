@@ -8,7 +8,7 @@ import (
 
 // A roster is the registered webhooks, ready to be asked who wants a record.
 type roster struct {
-	generation int64
+	generation Generation
 	byID       map[string]*Webhook
 	byChatbot  map[string][]*Webhook // those that name the chatbot
 	forAll     []*Webhook            // those that want every chatbot's
@@ -94,8 +94,16 @@ func (r *roster) wanting(chatbot, typ string, f func(*Webhook) error) error {
 	return nil
 }
 
-// refresh reads the webhooks anew where they changed, and returns them.
+// refresh reads the webhooks and returns them. One goroutine at a time reads them, so that what was read last is kept.
 func (r *Runner) refresh(ctx context.Context) (*roster, error) {
+	loopOf(ctx).idle() // who reads them is watched as well
+	select {
+	case r.refreshing <- struct{}{}:
+		defer func() { <-r.refreshing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	loopOf(ctx).back()
 	var set Registered
 	err := r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
 		set, err = r.o.Ledger.Webhooks(ctx)
@@ -110,13 +118,11 @@ func (r *Runner) refresh(ctx context.Context) (*roster, error) {
 	}
 	r.mu.Lock()
 	before := r.roster
-	newer := before == nil || before.generation <= ro.generation
-	if newer {
-		r.roster = ro
-	}
+	r.roster = ro
 	r.mu.Unlock()
-	if !newer {
-		return before, nil
+	if before != nil && before.generation != ro.generation && before.generation.Number >= ro.generation.Number {
+		r.log.Warn("the ledger was set back to an older copy: what it no longer knows to be delivered is sent again, with the same ids",
+			"was", before.generation.Number, "is", ro.generation.Number)
 	}
 	r.sayTurns(before, ro)
 	return ro, nil

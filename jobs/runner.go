@@ -48,21 +48,22 @@ type Options struct {
 // A Runner gathers, pushes, settles and retries. One runner serves, or does one run; several, in one process or many,
 // work on one ledger side by side.
 type Runner struct {
-	o        Options
-	log      *slog.Logger
-	wait     *waiter
-	holder   *holder
-	pool     *pool
-	settler  *settler
-	sources  map[string]Source
-	turns    map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
-	wake     chan struct{}            // something fell due, or may have
-	moved    chan struct{}            // outcomes were settled
-	begun    chan Run                 // by Start: to be read for
-	stopped  chan struct{}            // a webhook's state may be another
-	vigil    *vigil
-	bulletin *bulletin
-	claims   sync.Mutex // held from a claim until what it gave is with the workers
+	o          Options
+	log        *slog.Logger
+	wait       *waiter
+	holder     *holder
+	pool       *pool
+	settler    *settler
+	sources    map[string]Source
+	turns      map[string]chan struct{} // by type: whoever fills it scans the stream, one at a time
+	wake       chan struct{}            // something fell due, or may have
+	moved      chan struct{}            // outcomes were settled
+	begun      chan Run                 // by Start: to be read for
+	refreshing chan struct{}            // whoever fills it reads the webhooks
+	stopped    chan struct{}            // a webhook's state may be another
+	vigil      *vigil
+	bulletin   *bulletin
+	claims     sync.Mutex // held from a claim until what it gave is with the workers
 
 	mu       sync.Mutex
 	roster   *roster
@@ -94,7 +95,7 @@ func NewRunner(o Options) *Runner {
 		o: o, log: o.Log,
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), bulletin: newBulletin(o.Log),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), refreshing: make(chan struct{}, 1), bulletin: newBulletin(o.Log),
 		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
 	r.vigil = newVigil(o.Log, o.Ask, o.Drop, o.Patience)

@@ -145,7 +145,7 @@ func TestLook(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			app, s := manyRows(t, engine, 12)
-			generation := func() int64 {
+			generation := func() jobs.Generation {
 				set, err := s.parts.ledger.Webhooks(ctx)
 				if err != nil {
 					t.Fatal(err)
@@ -278,7 +278,7 @@ func BenchmarkLook(b *testing.B) {
 			})
 			b.Run("ledger changed", func(b *testing.B) {
 				for b.Loop() {
-					s.generation = 0
+					s.generation = jobs.Generation{}
 					if err := s.look(ctx); err != nil {
 						b.Fatal(err)
 					}

@@ -27,7 +27,7 @@ type webhookSource struct {
 	settled    bool
 	sum        uint64
 	rows       int
-	generation int64
+	generation jobs.Generation
 }
 
 func (p *parts) webhookSource(a *app) *webhookSource {

@@ -54,10 +54,11 @@ func (l *Ledger) States(ctx context.Context, ids []uuid.UUID) ([]jobs.State, err
 // unchanged is ErrBookmarkMoved where the webhooks are no longer those that e was made for; until the transaction ends
 // they stay.
 func (t *tx) unchanged(ctx context.Context, e jobs.Entries) error {
-	var version, generation int64
+	var version int64
+	var generation jobs.Generation
 	err := t.one(ctx, sqlShareStream, []any{e.Type}, &version)
 	if err == nil {
-		err = t.one(ctx, sqlGeneration, nil, &generation)
+		generation, err = t.generation(ctx)
 	}
 	if err == nil && generation != e.Generation {
 		return jobs.ErrBookmarkMoved

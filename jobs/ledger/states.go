@@ -27,7 +27,7 @@ var (
 		update due set active = $2, probe_at = $3,
 			due_at = case when $2::boolean then ` + dueAfter("$3::timestamptz", "due.rate_at") + ` end
 		where webhook = $1`)
-	sqlChanged   = sqlText(`update registry set generation = generation + 1`)
+	sqlChanged   = sqlText(`update registry set generation = generation + 1, token = $1`)
 	sqlFaultless = sqlText(`update tallies set down = 0, unmatched = 0 where webhook = any($1::text[])`)
 )
 
@@ -129,7 +129,7 @@ func (t *tx) turnTo(ctx context.Context, webhook string, state jobs.WebhookState
 	if _, err := t.exec(ctx, sqlTurnDue, webhook, state != jobs.Disabled, probe); err != nil {
 		return err
 	}
-	_, err := t.exec(ctx, sqlChanged)
+	_, err := t.exec(ctx, sqlChanged, newToken())
 	return err
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
-const streamColumns = `type, definition, bookmark, version, fresh, error, (select generation from registry)`
+const streamColumns = `type, definition, bookmark, version, fresh, error, (select generation from registry), (select token from registry)`
 
 var (
 	sqlStream      = sqlText(`select ` + streamColumns + ` from streams where type = $1`)
@@ -22,7 +22,7 @@ var (
 
 func scanStream(row interface{ Scan(...any) error }) (jobs.Stream, error) {
 	var s jobs.Stream
-	err := row.Scan(&s.Type, &s.Definition, &s.Bookmark, &s.Version, &s.Fresh, &s.Error, &s.Generation)
+	err := row.Scan(&s.Type, &s.Definition, &s.Bookmark, &s.Version, &s.Fresh, &s.Error, &s.Generation.Number, &s.Generation.Token)
 	return s, err
 }
 
@@ -68,7 +68,7 @@ func (l *Ledger) EnterStream(ctx context.Context, typ, definition string, first 
 // webhooks, too: they begin anew to be known to have had all.
 func (l *Ledger) ResetStream(ctx context.Context, typ, definition string, b jobs.Bookmark) error {
 	return l.change(ctx, "reset stream "+typ, func(ctx context.Context, t *tx) error {
-		if _, err := t.exec(ctx, sqlChanged); err != nil {
+		if _, err := t.exec(ctx, sqlChanged, newToken()); err != nil {
 			return err
 		}
 		n, err := t.exec(ctx, sqlResetStream, typ, definition, string(b))

@@ -133,7 +133,7 @@ func (s *stage) changed(webhooks ...jobs.Webhook) jobs.Change {
 	for _, stream := range must[[]jobs.Stream](s.t)(s.AllStreams(context.Background())) {
 		c.Versions[stream.Type], c.Generation = stream.Version, stream.Generation
 	}
-	if c.Generation == 0 {
+	if c.Generation == (jobs.Generation{}) {
 		c.Generation = must[jobs.Registered](s.t)(s.Webhooks(context.Background())).Generation
 	}
 	return c

@@ -8,17 +8,19 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/leadrelay/leadrelay/jobs"
 )
 
 var (
-	sqlGeneration = sqlText(`select generation from registry`)
+	sqlGeneration = sqlText(`select generation, token from registry`)
 	sqlWebhooks   = sqlText(`
 		select id, chatbots, url, sign_key, sign_key_of, old_key, old_key_until, headers, types, events, dialect, schedule, timezone, immediate, retry_at, rate, ack,
 			from_start, description, key_made, origin, state, state_reason, entered_at
 		from webhooks where state <> 'removed' order by id`)
 
-	sqlNextGeneration = sqlText(`update registry set generation = generation + 1 where generation = $1`)
+	sqlNextGeneration = sqlText(`update registry set generation = generation + 1, token = $3 where generation = $1 and token = $2`)
 	sqlLockStreams    = sqlText(`select type, version from streams order by type for update`)
 	sqlNextVersions   = sqlText(`update streams set version = version + 1`)
 	sqlStates         = sqlText(`
@@ -64,8 +66,8 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 	err := l.view("read the webhooks", func(t *tx) error {
 		for {
 			r = jobs.Registered{}
-			var after int64
-			if err := t.one(ctx, sqlGeneration, nil, &r.Generation); err != nil {
+			var err error
+			if r.Generation, err = t.generation(ctx); err != nil {
 				return err
 			}
 			if err := t.each(ctx, sqlWebhooks, nil, func(rows *sql.Rows) error {
@@ -82,7 +84,8 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 			}); err != nil {
 				return err
 			}
-			if err := t.one(ctx, sqlGeneration, nil, &after); err != nil {
+			after, err := t.generation(ctx)
+			if err != nil {
 				return err
 			}
 			if after == r.Generation { // else they were changed between the statements
@@ -93,6 +96,23 @@ func (l *Ledger) Webhooks(ctx context.Context) (jobs.Registered, error) {
 	})
 	return r, err
 }
+
+// Generation returns the webhooks' generation.
+func (l *Ledger) Generation(ctx context.Context) (g jobs.Generation, err error) {
+	err = l.view("read the webhooks' generation", func(t *tx) (err error) {
+		g, err = t.generation(ctx)
+		return err
+	})
+	return g, err
+}
+
+func (t *tx) generation(ctx context.Context) (g jobs.Generation, err error) {
+	err = t.one(ctx, sqlGeneration, nil, &g.Number, &g.Token)
+	return g, err
+}
+
+// newToken tells a generation from every other that had its number.
+func newToken() string { return uuid.NewString() }
 
 func (l *Ledger) scanWebhook(rows *sql.Rows) (jobs.Webhook, error) {
 	var w jobs.Webhook
@@ -170,7 +190,7 @@ func (l *Ledger) ChangeWebhooks(ctx context.Context, c jobs.Change) error {
 }
 
 func (t *tx) nextGeneration(ctx context.Context, c jobs.Change) error {
-	n, err := t.exec(ctx, sqlNextGeneration, c.Generation)
+	n, err := t.exec(ctx, sqlNextGeneration, c.Generation.Number, c.Generation.Token, newToken())
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -33,13 +34,16 @@ func TestWebhooksAsGiven(t *testing.T) {
 		s.must(s.ChangeWebhooks(ctx, c))
 
 		bare.EnteredAt = start
-		want := jobs.Registered{Generation: 2, Webhooks: []jobs.Webhook{full, bare}, Subscriptions: c.Subscriptions}
+		want := jobs.Registered{Generation: must[jobs.Generation](t)(s.Generation(ctx)), Webhooks: []jobs.Webhook{full, bare}, Subscriptions: c.Subscriptions}
 		if diff := cmp.Diff(want, must[jobs.Registered](t)(s.Webhooks(ctx))); diff != "" {
 			t.Errorf("entered (-want +got):\n%s", diff)
 		}
 		full.Headers, full.SignKey, full.State, full.StateReason = nil, "", jobs.Active, ""
 		s.put(full)
-		want.Webhooks[0], want.Generation = full, 3
+		want.Webhooks[0] = full
+		if want.Generation = must[jobs.Generation](t)(s.Generation(ctx)); want.Generation == c.Generation {
+			t.Error("two changes later the generation is the same")
+		}
 		if diff := cmp.Diff(want, must[jobs.Registered](t)(s.open().Webhooks(ctx))); diff != "" {
 			t.Errorf("changed (-want +got):\n%s", diff)
 		}
@@ -86,7 +90,7 @@ func TestChangeWebhooksIsRefused(t *testing.T) {
 		s.webhooks("acme")
 		current := func() jobs.Change { return s.changed(jobs.Webhook{ID: "new", State: jobs.Active}) }
 		for name, spoil := range map[string]func(*jobs.Change){
-			"an older generation": func(c *jobs.Change) { c.Generation-- },
+			"an older generation": func(c *jobs.Change) { c.Generation.Number-- },
 			"an older version":    func(c *jobs.Change) { c.Versions["Lead"]-- },
 			"an unknown stream":   func(c *jobs.Change) { c.Versions["None"] = 1 },
 		} {
@@ -105,6 +109,42 @@ func TestChangeWebhooksIsRefused(t *testing.T) {
 	})
 }
 
+// TestSetBack: a ledger that was set back to an older copy comes to a number that it had before with other webhooks. Whoever
+// knows the generation that was lost sees that this is another, and what they made from that one is refused.
+func TestSetBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		ctx := context.Background()
+		s.webhooks("acme")
+		copied := must[jobs.Generation](t)(s.Generation(ctx))
+		s.put(jobs.Webhook{ID: "lost", State: jobs.Active})
+		lost := must[jobs.Registered](t)(s.Webhooks(ctx)).Generation
+		_, err := s.write.Exec(fmt.Sprintf("update registry set generation = %d, token = '%s'", copied.Number, copied.Token))
+		s.must(err)
+		if got := s.stream("Lead").Generation; got != copied {
+			t.Errorf("set back it is %+v, want %+v", got, copied)
+		}
+		s.put(jobs.Webhook{ID: "found", State: jobs.Active})
+		found := must[jobs.Registered](t)(s.Webhooks(ctx)).Generation
+		if found.Number != lost.Number || found == lost {
+			t.Errorf("the generation is %+v after one change, and was %+v after another", found, lost)
+		}
+		if got := s.stream("Lead").Generation; got != found {
+			t.Errorf("the stream's generation is %+v, the webhooks' %+v", got, found)
+		}
+		stale := s.changed(jobs.Webhook{ID: "stale", State: jobs.Active})
+		stale.Generation = lost
+		_, removing := s.RemoveWebhook(ctx, stale, "acme")
+		_, entering := s.Enter(ctx, jobs.Entries{Type: "Lead", Missing: true, Generation: lost, Deliveries: []jobs.Delivery{s.record("acme", jobs.Pending)}})
+		for name, err := range map[string]error{
+			"a change": s.ChangeWebhooks(ctx, stale), "a removal": removing, "a reconciliation's page": entering,
+		} {
+			if !errors.Is(err, jobs.ErrBookmarkMoved) {
+				t.Errorf("%s made from the generation that was lost: %v", name, err)
+			}
+		}
+	})
+}
+
 // A page that was read with the webhooks as they were is not entered with them as they are, and the other way round.
 func TestChangeWebhooksAndEnter(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
@@ -113,7 +153,7 @@ func TestChangeWebhooksAndEnter(t *testing.T) {
 		before := s.stream("Lead")
 		stale := s.changed(jobs.Webhook{ID: "stale", State: jobs.Active})
 		s.put(jobs.Webhook{ID: "later", State: jobs.Active})
-		if got := s.stream("Lead"); got.Version <= before.Version || got.Generation <= before.Generation || got.Bookmark != before.Bookmark {
+		if got := s.stream("Lead"); got.Version <= before.Version || got.Generation == before.Generation || got.Bookmark != before.Bookmark {
 			t.Errorf("stream %+v, before %+v", got, before)
 		}
 		d := s.record("acme", jobs.Pending)

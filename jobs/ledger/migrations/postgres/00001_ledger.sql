@@ -1,11 +1,13 @@
 -- +goose Up
 
--- One row: the generation of the webhooks, moved by every change to them.
+-- One row: the generation of the webhooks, moved by every change to them. token is a random one after each: a ledger that
+-- was set back to an older copy comes to numbers that it had before.
 create table registry (
 	one        boolean primary key default true check (one),
-	generation bigint not null
+	generation bigint not null,
+	token      text not null
 );
-insert into registry (generation) values (1);
+insert into registry (generation, token) values (1, gen_random_uuid());
 
 create table webhooks (
 	id           text primary key,

@@ -2,12 +2,14 @@
 
 -- The same tables as on PostgreSQL. Times are microseconds since 1970, UTC; booleans are 0 and 1.
 
--- One row: the generation of the webhooks, moved by every change to them.
+-- One row: the generation of the webhooks, moved by every change to them. token is a random one after each: a ledger that
+-- was set back to an older copy comes to numbers that it had before.
 create table registry (
 	one        integer primary key default 1 check (one = 1),
-	generation integer not null
+	generation integer not null,
+	token      text not null
 ) strict;
-insert into registry (generation) values (1);
+insert into registry (generation, token) values (1, lower(hex(randomblob(16))));
 
 create table webhooks (
 	id           text primary key,
