@@ -21,9 +21,12 @@ func (r *Runner) dispatchAll(ctx context.Context) error {
 	claims := r.vigil.begin("the claiming of what is due")
 	defer claims.End()
 	claims.idle()
+	fires := r.vigil.begin("the starting of runs")
+	defer fires.End()
+	fires.idle()
 	ctx = loop.in(ctx)
 	for {
-		err := r.dispatch(ctx, nil, r.fire, claims)
+		err := r.dispatch(ctx, nil, func(ctx context.Context) { r.fire(ctx, fires) }, claims)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -40,14 +43,12 @@ var errUnclaimed = errors.New("records are due, there is room for them, and they
 
 // dispatch claims what is due (retries, reclaimed leases, backlog) for these webhooks (nil: all), until ctx ends or an
 // error. Before each claim it calls fire. claims is told whether what is due goes; nil: it need not be.
-func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context) error, claims *Loop) error {
+func (r *Runner) dispatch(ctx context.Context, only []string, fire func(context.Context), claims *Loop) error {
 	loop := loopOf(ctx)
 	var stays time.Time // since when the earliest record is due that the last claim left, though it had room and could have it
 	for {
 		loop.back()
-		if err := fire(ctx); err != nil {
-			return err
-		}
+		fire(ctx)
 		freed := r.pool.freed() // before looking, so that nothing freed meanwhile is overlooked
 		roomy := r.pool.roomy()
 		claimed, err := r.claim(ctx, only)
@@ -137,7 +138,7 @@ func (r *Runner) nextFireOfAll(now time.Time) (next time.Time) {
 		if !ok {
 			last = now
 		}
-		if at := f.schedule.Next(last); next.IsZero() || at.Before(next) {
+		if at := later(f.schedule.Next(last), r.fireAgain[key]); next.IsZero() || at.Before(next) {
 			next = at
 		}
 	}

@@ -65,14 +65,15 @@ type Runner struct {
 	bulletin   *bulletin
 	claims     sync.Mutex // held from a claim until what it gave is with the workers
 
-	mu       sync.Mutex
-	roster   *roster
-	lastFire map[string]time.Time // by schedule key: the last fire that this process has seen to
-	runs     []*activeRun         // that this process gathers for
-	said     map[string]said      // by what was being done
-	judged   map[string]int       // failures that were recorded, by webhook, since its state was last looked at
-	serving  bool
-	chores   sync.WaitGroup // gathers under way
+	mu        sync.Mutex
+	roster    *roster
+	lastFire  map[string]time.Time // by schedule key: the last fire that this process has seen to
+	fireAgain map[string]time.Time // the dispatcher's, by schedule key: when a fire that failed is tried again
+	runs      []*activeRun         // that this process gathers for
+	said      map[string]said      // by what was being done
+	judged    map[string]int       // failures that were recorded, by webhook, since its state was last looked at
+	serving   bool
+	chores    sync.WaitGroup // gathers under way
 }
 
 const (
@@ -96,7 +97,7 @@ func NewRunner(o Options) *Runner {
 		pool:    newPool(o.PerWebhook, queueLimit, totalLimit),
 		sources: map[string]Source{}, turns: map[string]chan struct{}{},
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), stopped: make(chan struct{}, 1), begun: make(chan Run), refreshing: make(chan struct{}, 1), bulletin: newBulletin(o.Log),
-		lastFire: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
+		lastFire: map[string]time.Time{}, fireAgain: map[string]time.Time{}, said: map[string]said{}, judged: map[string]int{},
 	}
 	r.vigil = newVigil(o.Log, o.Ask, o.Drop, o.Patience)
 	r.pool.workers = o.Workers

@@ -49,7 +49,7 @@ func (r *Runner) RunNow(ctx context.Context, scope Scope, noWait bool, progress 
 		working, stop := context.WithCancel(ctx)
 		dispatched, gathered := make(chan error, 1), make(chan struct{})
 		go func() {
-			dispatched <- r.dispatch(working, webhooks, func(context.Context) error { return nil }, nil)
+			dispatched <- r.dispatch(working, webhooks, func(context.Context) {}, nil)
 		}()
 		begun := r.begin([]Run{run})[0]
 		go func() {

@@ -10,38 +10,36 @@ import (
 	"time"
 )
 
-// fire begins the runs of schedules that are due, one run for all the fires that were missed, and reads for them.
-func (r *Runner) fire(ctx context.Context) error {
+// fireRetry is how long a schedule whose run could not be started waits for the next try.
+const fireRetry = time.Second
+
+// fire begins the runs of schedules that are due, one run for all the fires that were missed, and reads for them. One that
+// fails keeps neither the others nor what is due from going; fires is told of it.
+func (r *Runner) fire(ctx context.Context, fires *Loop) {
 	ro, now := r.webhooks(), r.o.Ledger.Now()
 	var started []*activeRun
 	var mine []string
-	defer func() { r.gatherBegun(ctx, started, mine) }() // for those that began, whether or not another could
+	maps.DeleteFunc(r.fireAgain, func(key string, _ time.Time) bool { return ro.fires[key] == nil })
 	for _, key := range slices.Sorted(maps.Keys(ro.fires)) {
-		f := ro.fires[key]
-		last, err := r.seenTo(ctx, key)
-		if err != nil {
-			return err
-		}
-		at, due := f.schedule.Last(last, now)
-		if !due {
+		if again, failed := r.fireAgain[key]; failed && now.Before(again) {
 			continue
 		}
-		if run, first := r.stillGathering(key); run != "" {
-			if first { // while the source is away for hours a schedule may fire a hundred times
-				r.log.Warn("a schedule fires while its run is still gathering; its fires are skipped until that ends", "schedule", key, "run", run)
+		run, ours, err := r.fireOne(ctx, key, ro.fires[key], now)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			r.fireAgain[key] = r.o.Ledger.Now().Add(fireRetry)
+			if !errors.Is(err, ErrLeaseLost) { // whose keeper is watched
+				fires.fail(err)
+				r.sayOnce("a run could not be started; trying again", key, err)
 			}
 			r.sawTo(key, at)
 			continue
 		}
-		var run Run
-		var ours bool
-		start := RunStart{Kind: Scheduled, Lease: r.holder.current(), Schedule: key, FireAt: at, Webhooks: f.webhooks}
-		err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
-			run, ours, err = r.o.Ledger.StartRun(ctx, start)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("start the run of schedule %s: %w", key, err)
+		if _, failed := r.fireAgain[key]; failed {
+			delete(r.fireAgain, key)
+			r.sayOnce("a run could not be started; trying again", key, nil)
 		}
 		r.sawTo(key, at)
 		if ours {
@@ -52,7 +50,42 @@ func (r *Runner) fire(ctx context.Context) error {
 			started = append(started, r.begin([]Run{run})...)
 		}
 	}
-	return nil
+	if len(r.fireAgain) == 0 {
+		fires.succeed()
+	}
+	r.gatherBegun(ctx, started, mine)
+}
+
+// fireOne begins the run of one schedule where it is due; the zero Run: it is not.
+func (r *Runner) fireOne(ctx context.Context, key string, f *fires, now time.Time) (run Run, ours bool, err error) {
+	last, err := r.seenTo(ctx, key)
+	if err != nil {
+		return run, false, err
+	}
+	at, due := f.schedule.Last(last, now)
+	if !due {
+		return run, false, nil
+	}
+	if run, first := r.stillGathering(key); run != "" {
+		if first { // while the source is away for hours a schedule may fire a hundred times
+			r.log.Warn("a schedule fires while its run is still gathering; its fires are skipped until that ends", "schedule", key, "run", run)
+		}
+		r.sawTo(key, at)
+		return Run{}, false, nil
+	}
+	start := RunStart{Kind: Scheduled, Lease: r.holder.current(), Schedule: key, FireAt: at, Webhooks: f.webhooks}
+	err = r.wait.do(ctx, TheLedger, func(ctx context.Context) (err error) {
+		run, ours, err = r.o.Ledger.StartRun(ctx, start)
+		return err
+	})
+	if err != nil {
+		return Run{}, false, fmt.Errorf("start the run of schedule %s: %w", key, err)
+	}
+	r.sawTo(key, at)
+	if ours {
+		r.log.Info("run started", "run", run.ID, "schedule", key, "fire", at, "webhooks", len(f.webhooks))
+	}
+	return run, ours, nil
 }
 
 // gatherInBackground reads for runs until they are read, without keeping the dispatcher. mine are those that this

@@ -290,6 +290,7 @@ func TestStandsStill(t *testing.T) {
 		{"a run's end has no answer", "GatherDone", hangs, false, []func(*jobs.Webhook){often}, `^the end of run \S+ has had no answer from the ledger`},
 		{"outcomes have no answer", "Settle", hangs, false, nil, `^the settling of outcomes has had no answer from the ledger`},
 		{"outcomes are refused", "Settle", breaks, false, nil, `^the settling of outcomes has failed for 1m\d+s: permission denied`},
+		{"runs fail to start", "StartRun", breaks, false, []func(*jobs.Webhook){often}, `^the starting of runs has failed for 1m\d+s: start the run of schedule @every 30s\b.*: permission denied`},
 		{"a page cannot be entered", "Enter", hangs, false, nil, `^the reading of stream Lead has had no answer from the ledger`},
 		{"the source has no answer", "After", hangs, false, nil, `^the reading of stream Lead has had no answer from the source`},
 		{"the source wakes nobody", "Wait", hangs, false, nil, `^the reading of stream Lead has not come round for 1m\d+s`},

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
 // TestBadCRMs: CRMs that hang, reset, flood or answer a byte a second have hundreds of records before those of the good
@@ -52,5 +56,57 @@ func TestBadCRMs(t *testing.T) {
 		default:
 			t.Errorf("%+v", d)
 		}
+	}
+}
+
+// TestFailingSchedule: while the ledger refuses the runs of one schedule, retries go and other schedules fire, without haste
+// in trying again; that is said once. When the ledger takes them, that schedule fires too.
+func TestFailingSchedule(t *testing.T) {
+	t.Parallel()
+	crms, urls := map[string]*receiver.Receiver{}, map[string]string{}
+	for webhook, answer := range map[string]receiver.Behaviour{
+		"refused": nil, "scheduled": nil, "retried": receiver.Each(receiver.Status(http.StatusBadRequest), receiver.Success),
+	} {
+		crms[webhook], urls[webhook] = startCRM(t, answer)
+	}
+	app, ledger := newApplication(t, "sqlite"), newLedger(t, "sqlite")
+	s := newSite(t, time.Minute, fmt.Sprintf(`source: %q
+ledger: %q
+%swebhooks:
+  - {id: refused, chatbot: a, url: %q, sign_key: %[5]q, from: beginning, schedule: "@every 1s"}
+  - {id: scheduled, chatbot: a, url: %[6]q, sign_key: %[5]q, from: beginning, schedule: "@every 2s"}
+  - {id: retried, chatbot: a, url: %[7]q, sign_key: %[5]q, from: beginning, immediate: true, retry_at: [1s]}
+`, app.source, ledger, local, urls["refused"], signKey, urls["scheduled"], urls["retried"]))
+	s.runNow(0)
+	path, _ := cutSQLite(ledger)
+	meddler, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meddler.Close()
+	if _, err := meddler.Exec(`create trigger meddles before insert on runs when new.schedule like '@every 1s%' begin select raise(abort, 'not today'); end`); err != nil {
+		t.Fatal(err)
+	}
+	p := s.serve()
+	rows := app.insertMany("a", 20)
+	for _, webhook := range []string{"retried", "scheduled"} {
+		s.soon(func() bool { return crms[webhook].Counts().Acked == len(rows) }, "webhook %s has its records", webhook)
+	}
+	before := cpuTime(t, p)
+	time.Sleep(4 * time.Second)
+	if took := cpuTime(t, p) - before; took > 1500*time.Millisecond {
+		t.Errorf("while a run cannot be started it took %v of CPU in 4 seconds", took)
+	}
+	if n := strings.Count(p.errs.String(), "not today"); n != 1 {
+		t.Errorf("that a run could not be started was said %d times", n)
+	}
+	if _, err := meddler.Exec(`drop trigger meddles`); err != nil {
+		t.Fatal(err)
+	}
+	p.says(`schedule="@every 1s" fire=`)
+	s.soon(func() bool { return crms["refused"].Counts().Acked == len(rows) }, "that schedule's webhook has its records")
+	p.stop()
+	for webhook, crm := range crms {
+		exactlyOnce(t, crm, webhook, "Lead", rows)
 	}
 }
