@@ -172,9 +172,17 @@ func (r *Runner) session(ctx context.Context, body func(context.Context) error) 
 		grace, last = time.AfterFunc(r.o.Grace, callOff), time.AfterFunc(r.o.Grace+recordWithin, abandon)
 	})
 	defer context.AfterFunc(ctx, stopping)()
+	var abandoning sync.WaitGroup
+	defer abandoning.Wait()
 	ended := make(chan struct{})
 	defer close(ended)
-	defer context.AfterFunc(recording, func() { r.vigil.abandon(ended) })() // who waits for an answer then, waits for nothing
+	abandoning.Go(func() {
+		select {
+		case <-ended:
+		case <-recording.Done():
+			r.vigil.abandon(ended) // who waits for an answer then, waits for nothing
+		}
+	})
 
 	err := body(ctx)
 

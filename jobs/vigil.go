@@ -26,6 +26,8 @@ type vigil struct {
 	mu        sync.Mutex
 	loops     map[*Loop]struct{}
 	databases map[string]*inquiry // of those that were found slow to answer
+
+	asking sync.WaitGroup // questions, and what is given up a while after them
 }
 
 // An inquiry is into one database.
@@ -51,11 +53,12 @@ func (v *vigil) begin(name string) *Loop {
 	return l
 }
 
-// keep asks databases that are slow to answer, until ctx ends.
+// keep asks databases that are slow to answer, until ctx ends; nothing that it began goes on after that.
 func (v *vigil) keep(ctx context.Context) {
 	if v.ask == nil {
 		return
 	}
+	defer v.asking.Wait()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {
@@ -63,14 +66,18 @@ func (v *vigil) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			v.inquire(ctx)
+			for _, say := range v.inquire(ctx) {
+				say()
+			}
 		}
 	}
 }
 
 var errNoAnswer = errors.New("it does not answer")
 
-func (v *vigil) inquire(ctx context.Context) {
+// inquire returns what is to be logged. Every push takes v.mu, so nobody logs while holding it: whoever reads the log may
+// keep it waiting.
+func (v *vigil) inquire(ctx context.Context) (says []func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	slow := v.unanswered()
@@ -83,9 +90,9 @@ func (v *vigil) inquire(ctx context.Context) {
 		switch {
 		case q.asked.IsZero():
 			q.asked = time.Now()
-			go v.question(ctx, database, q)
+			v.asking.Go(func() { v.question(ctx, database, q) })
 		case time.Since(q.asked) >= askFor:
-			v.excuse(database, q, errNoAnswer.Error())
+			says = append(says, v.excuse(database, q, errNoAnswer.Error()))
 		}
 	}
 	for database, q := range v.databases {
@@ -94,45 +101,56 @@ func (v *vigil) inquire(ctx context.Context) {
 		}
 		delete(v.databases, database)
 		if q.said {
-			v.log.Info(database + " has answered")
+			says = append(says, func() { v.log.Info(database + " has answered") })
 		}
 	}
+	return says
 }
 
 // question asks one database. It may take longer than it should: then it is the only one that does.
 func (v *vigil) question(ctx context.Context, database string, q *inquiry) {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
+	asking, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
 	began := time.Now()
-	work, err := v.ask(ctx, database)
+	work, err := v.ask(asking, database)
 	switch {
 	case err == nil && work == "":
-		v.giveUp(database, began)
+		v.giveUp(ctx, database, began)
 	case err != nil && v.patience > 0: // whoever asked looks at its patience when it has an answer
 		v.drop(database, began.Add(-v.patience))
 	}
+	v.answered(database, q, work, err)()
+}
+
+// answered notes what a question brought, and returns what is to be logged.
+func (v *vigil) answered(database string, q *inquiry, work string, err error) (say func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	q.asked = time.Time{}
 	switch {
 	case errors.Is(err, context.Canceled): // the runner stops
 	case err != nil:
-		v.excuse(database, q, err.Error())
+		return v.excuse(database, q, err.Error())
 	case work != "":
-		v.excuse(database, q, work)
+		return v.excuse(database, q, work)
 	}
+	return func() {}
 }
 
 // giveUp gives up the connections whose answers were lost: a way to the database that was broken for a while, or began
 // anew, forgets those that were on it. began is when the database was asked something that it has answered. Who waits for
 // an answer on one of them that nobody watches, or not for long enough yet, is given as long.
-func (v *vigil) giveUp(database string, began time.Time) {
+func (v *vigil) giveUp(ctx context.Context, database string, began time.Time) {
 	dropped := v.drop(database, began.Add(-askAfter))
 	if dropped == 0 {
 		return
 	}
 	v.log.Warn(database+" answers, but not what was asked before: connections to it were lost, and are made anew", "connections", dropped)
-	time.AfterFunc(askAfter, func() { v.drop(database, began) })
+	v.asking.Go(func() {
+		if rest(ctx, askAfter); ctx.Err() == nil {
+			v.drop(database, began)
+		}
+	})
 }
 
 // abandon gives up the connections on which an answer is waited for, from a second on until ended is closed: a driver
@@ -151,13 +169,14 @@ func (v *vigil) abandon(ended <-chan struct{}) {
 	}
 }
 
-// excuse needs v.mu.
-func (v *vigil) excuse(database string, q *inquiry, why string) {
+// excuse needs v.mu, and returns what is to be logged without it.
+func (v *vigil) excuse(database string, q *inquiry, why string) (say func()) {
 	q.excused = time.Now()
-	if !q.said {
-		q.said = true
-		v.log.Warn(database+" is slow to answer, waiting for it", "why", why)
+	if q.said {
+		return func() {}
 	}
+	q.said = true
+	return func() { v.log.Warn(database+" is slow to answer, waiting for it", "why", why) }
 }
 
 // unanswered names the databases whose answer some loop has long waited for. It needs v.mu.

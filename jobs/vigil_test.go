@@ -6,8 +6,10 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +193,7 @@ type watched struct {
 	interrupter
 	runner  *jobs.Runner
 	log     lockedBuffer
+	reader  func(text string) // of each line, if there is one
 	ask     func(ctx context.Context, database string) (string, error)
 	drop    func(database string, then time.Time) int
 	pushing context.Context // ends with the daemon
@@ -225,7 +228,7 @@ func watch(t *testing.T, rows int, hooks ...jobs.Webhook) *watched {
 		o.Ledger = interruptedLedger{w.ledger, &w.interrupter}
 		o.Sources = []jobs.Source{interruptedTable{w.leads, &w.interrupter}}
 		o.Poll, o.LeaseTTL, o.SourcePoll, o.Grace, o.Retention = 5*time.Second, 30*time.Second, 10*time.Second, grace, 24*time.Hour
-		o.Log = slog.New(slog.NewTextHandler(&w.log, nil))
+		o.Log = slog.New(logger{slog.NewTextHandler(&w.log, nil), &w.reader})
 		o.Ask = func(ctx context.Context, database string) (string, error) {
 			if w.ask == nil {
 				return "", nil
@@ -287,10 +290,10 @@ func TestStandsStill(t *testing.T) {
 		},
 		{"the next due time has no answer", "NextDue", hangs, false, nil, `^the dispatcher has had no answer from the ledger`},
 		{"a run cannot start", "StartRun", hangs, false, []func(*jobs.Webhook){often}, `^the dispatcher has had no answer from the ledger`},
+		{"runs fail to start", "StartRun", breaks, false, []func(*jobs.Webhook){often}, `^the starting of runs has failed for 1m\d+s: start the run of schedule @every 30s\b.*: permission denied`},
 		{"a run's end has no answer", "GatherDone", hangs, false, []func(*jobs.Webhook){often}, `^the end of run \S+ has had no answer from the ledger`},
 		{"outcomes have no answer", "Settle", hangs, false, nil, `^the settling of outcomes has had no answer from the ledger`},
 		{"outcomes are refused", "Settle", breaks, false, nil, `^the settling of outcomes has failed for 1m\d+s: permission denied`},
-		{"runs fail to start", "StartRun", breaks, false, []func(*jobs.Webhook){often}, `^the starting of runs has failed for 1m\d+s: start the run of schedule @every 30s\b.*: permission denied`},
 		{"a page cannot be entered", "Enter", hangs, false, nil, `^the reading of stream Lead has had no answer from the ledger`},
 		{"the source has no answer", "After", hangs, false, nil, `^the reading of stream Lead has had no answer from the source`},
 		{"the source wakes nobody", "Wait", hangs, false, nil, `^the reading of stream Lead has not come round for 1m\d+s`},
@@ -501,6 +504,93 @@ func TestLostAnswers(t *testing.T) {
 				}
 				if n := strings.Count(w.log.String(), "connections to it were lost"); n != 1 {
 					t.Errorf("it is said %d times:\n%s", n, w.log.String())
+				}
+			})
+		})
+	}
+}
+
+// A logger has each line read before it is written.
+type logger struct {
+	slog.Handler
+	read *func(text string)
+}
+
+func (l logger) Handle(ctx context.Context, r slog.Record) error {
+	if *l.read != nil {
+		(*l.read)(r.Message)
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+// TestLogIsNotRead: whoever keeps the watchdog's line on a slow database waiting, a log that nobody reads, keeps nothing
+// else: /healthz is answered, and records are pushed.
+func TestLogIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, 0, hook("acme", immediate))
+		w.ask = func(context.Context, string) (string, error) { return "a statement is at work", nil }
+		var said, free bool
+		w.reader = func(text string) {
+			if !strings.Contains(text, "is slow to answer") {
+				return
+			}
+			said = true
+			var answered atomic.Bool
+			go func() {
+				w.runner.Stalled(time.Minute)
+				answered.Store(true)
+			}()
+			for range 100_000 { // who waits for a lock stops synctest's clock
+				if free = answered.Load(); free {
+					return
+				}
+				runtime.Gosched()
+			}
+		}
+		w.set("NextDue", hangs)
+		stop := w.start()
+		time.Sleep(time.Minute)
+		stop()
+		if !said || !free {
+			t.Errorf("that the ledger is slow was said: %v; meanwhile the watchdog could be asked: %v", said, free)
+		}
+	})
+}
+
+// TestNothingOutlivesTheRunner: when a daemon has stopped, nothing asks its databases any more, nor gives up connections
+// to them, which may be another daemon's by then.
+func TestNothingOutlivesTheRunner(t *testing.T) {
+	for name, ask := range map[string]func(context.Context, string) (string, error){
+		"a question is open": func(ctx context.Context, _ string) (string, error) {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return "", ctx.Err()
+		},
+		"connections were found lost": func(context.Context, string) (string, error) { return "", nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watch(t, 0, hook("acme", immediate))
+				var asking, calls atomic.Int64
+				w.ask = func(ctx context.Context, database string) (string, error) {
+					asking.Add(1)
+					defer asking.Add(-1)
+					calls.Add(1)
+					return ask(ctx, database)
+				}
+				w.drop = func(string, time.Time) int { calls.Add(1); return 1 }
+				w.set("NextDue", hangs)
+				stop := w.start()
+				time.Sleep(16 * time.Second) // a question is asked after ten to fifteen
+				before := calls.Load()
+				stop()
+				during := calls.Load()
+				if before == 0 || asking.Load() > 0 {
+					t.Errorf("of %d calls to its databases %d are open when it has stopped", during, asking.Load())
+				}
+				time.Sleep(time.Minute)
+				if n := calls.Load() - during; n > 0 {
+					t.Errorf("%d calls to its databases came after it had stopped", n)
 				}
 			})
 		})
