@@ -201,7 +201,7 @@ func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 		stopped = stopped || w.State != Active
 	}
 	if stopped { // a probe, most often, for which ten thousand webhooks need not be read
-		r.noticeChanges(ctx)
+		_ = r.noticeChanges(ctx) // which logs its error: what was claimed is put back, or sent as the webhook was
 	}
 }
 

@@ -2,10 +2,13 @@ package jobs_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/leadrelay/leadrelay/jobs"
 )
@@ -214,4 +217,47 @@ func TestRetryAfter(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStatesCannotBeRead: a CRM that is down gets no more than it takes to see that while its webhook's state cannot be
+// read, for how ever many records wait; when it can be read again they go on.
+func TestStatesCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme", immediate))
+		defer b.close()
+		var down, unread atomic.Bool
+		down.Store(true)
+		b.crm.answer = func(a attempt) error {
+			if !down.Load() {
+				return nil
+			}
+			unread.Store(true)
+			return isDown(a)
+		}
+		l := &flawed{Ledger: b.ledger, webhooks: func() error {
+			if unread.Load() {
+				return errors.New("permission denied for table webhooks")
+			}
+			return nil
+		}}
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- b.runner(l.use).Serve(ctx, func() {}) }()
+		synctest.Wait()
+		b.leads.add("bot", 500)
+		time.Sleep(20 * time.Minute)
+		if n, most := len(b.crm.bodies("acme")), 10+2*4; n > most {
+			t.Errorf("%d attempts, want at most %d", n, most)
+		}
+		down.Store(false)
+		unread.Store(false)
+		time.Sleep(20 * time.Minute)
+		if diff := cmp.Diff(map[string]int{"delivered": 500}, b.states()); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -101,6 +101,8 @@ type Registry interface {
 	// Webhooks returns all webhooks and subscriptions. One that signs with another's keys (SignKeyOf) has them in SignKey,
 	// OldKey and OldKeyUntil; put back, they are not stored as its own.
 	Webhooks(ctx context.Context) (Registered, error)
+	// Generation is Registered.Generation, without the rest.
+	Generation(ctx context.Context) (Generation, error)
 	// ChangeWebhooks applies c, moves the generation on and makes every scan under way read anew. It returns
 	// ErrBookmarkMoved where the generation or a version is no longer the one that c names. A webhook that becomes
 	// active again has the time it stood still added to its deliveries' FirstFailedAt, and what is due is due.

@@ -126,3 +126,24 @@ func TestBackfillByHand(t *testing.T) {
 		}
 	})
 }
+
+// TestChangesAreNoticed: a daemon notices webhooks that another process enters, be it that the first of its streams is not
+// in the ledger.
+func TestChangesAreNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hook("acme"))
+		defer b.close()
+		var rows []string
+		go func() {
+			time.Sleep(10 * time.Minute)
+			b.provision(hook("acme"), hook("later", func(w *jobs.Webhook) { w.Schedule = "@every 5m" }))
+			rows = b.leads.add("bot", 1)
+		}()
+		b.serve(30*time.Minute, func(o *jobs.Options) {
+			o.Sources, o.Poll = []jobs.Source{newTable("Appointment"), b.leads}, time.Second
+		})
+		if diff := cmp.Diff(once("Lead", rows...), b.crm.got("later")); diff != "" {
+			t.Errorf("got (-want +got):\n%s", diff)
+		}
+	})
+}

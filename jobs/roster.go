@@ -169,7 +169,8 @@ func (r *Runner) webhooks() *roster {
 	return r.roster
 }
 
-// watchStates reads the webhooks anew when outcomes may have changed their states, until ctx ends.
+// watchStates reads the webhooks again when outcomes may have changed their states, until ctx ends. The queues that wait
+// for that wait until they could be read.
 func (r *Runner) watchStates(ctx context.Context) {
 	for {
 		loopOf(ctx).idle()
@@ -181,25 +182,31 @@ func (r *Runner) watchStates(ctx context.Context) {
 			judged := r.judged
 			r.judged = map[string]int{}
 			r.mu.Unlock()
-			r.noticeChanges(ctx)
+			for err := r.noticeChanges(ctx); err != nil; err = r.noticeChanges(ctx) {
+				if !r.o.Unavailable(err) {
+					loopOf(ctx).fail(err)
+				}
+				if rest(ctx, time.Second); ctx.Err() != nil {
+					return
+				}
+			}
+			loopOf(ctx).succeed()
 			r.pool.judged(judged)
 		}
 	}
 }
 
-// noticeChanges reads the webhooks anew where another process changed them.
-func (r *Runner) noticeChanges(ctx context.Context) {
-	if len(r.o.Sources) == 0 {
-		return
-	}
+// noticeChanges reads the webhooks again where they were changed.
+func (r *Runner) noticeChanges(ctx context.Context) error {
 	loopOf(ctx).ask(TheLedger)
-	st, err := r.o.Ledger.Stream(ctx, r.o.Sources[0].Type())
+	generation, err := r.o.Ledger.Generation(ctx)
 	loopOf(ctx).back()
-	if err != nil || st.Generation == r.webhooks().generation {
-		return // where the ledger is away, who needs it waits for it and says so
+	if err == nil && generation != r.webhooks().generation {
+		_, err = r.refresh(ctx)
+		nudge(r.wake)
 	}
-	if _, err := r.refresh(ctx); err != nil && ctx.Err() == nil {
-		r.log.Error("webhooks could not be read", "error", err)
+	if ctx.Err() == nil && (err == nil || !r.o.Unavailable(err)) { // where the ledger is away, who needs it waits and says so
+		r.sayOnce("the webhooks could not be read", "", err)
 	}
-	nudge(r.wake)
+	return err
 }

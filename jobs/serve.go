@@ -34,17 +34,14 @@ func (r *Runner) fire(ctx context.Context, fires *Loop) {
 				fires.fail(err)
 				r.sayOnce("a run could not be started; trying again", key, err)
 			}
-			r.sawTo(key, at)
 			continue
 		}
 		if _, failed := r.fireAgain[key]; failed {
 			delete(r.fireAgain, key)
 			r.sayOnce("a run could not be started; trying again", key, nil)
 		}
-		r.sawTo(key, at)
 		if ours {
 			mine = append(mine, run.ID)
-			r.log.Info("run started", "run", run.ID, "schedule", key, "fire", at, "webhooks", len(f.webhooks))
 		}
 		if run.Gathering { // another's run too: the daemons share its pages
 			started = append(started, r.begin([]Run{run})...)
@@ -224,7 +221,7 @@ func (r *Runner) keepHouse(ctx context.Context) error {
 			}
 		}
 		for end := time.Now().Add(5 * r.o.Poll); time.Now().Before(end); {
-			r.noticeChanges(ctx)
+			_ = r.noticeChanges(ctx) // which logs its error
 			rest(ctx, r.o.Poll)
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,8 +54,8 @@ func (p *parts) queryRows(ctx context.Context, r *rowReader) ([]webhookRow, erro
 // look brings what the table says now into the ledger. The error is one of a database or of the query; then nothing
 // was changed. A row that is wrong is logged, once while it stays so, and its webhook stays as it is.
 func (s *webhookSource) look(ctx context.Context) error {
-	stream, err := s.parts.ledger.Stream(ctx, s.parts.streams[0].Type())
-	if err != nil && !errors.Is(err, jobs.ErrNotFound) { // which the first look enters
+	generation, err := s.parts.ledger.Generation(ctx)
+	if err != nil {
 		return fmt.Errorf("webhook_source: %w", err)
 	}
 	rows, err := s.parts.queryRows(ctx, s.reader)
@@ -67,7 +66,7 @@ func (s *webhookSource) look(ctx context.Context) error {
 	for i := range rows {
 		sum += rows[i].sum // in any order
 	}
-	if s.settled && sum == s.sum && len(rows) == s.rows && stream.Generation == s.generation {
+	if s.settled && sum == s.sum && len(rows) == s.rows && generation == s.generation {
 		return nil
 	}
 	wrong, kept := map[string]error{}, map[string]bool{}
@@ -92,7 +91,7 @@ func (s *webhookSource) look(ctx context.Context) error {
 	}
 	s.tell(did, wrong, len(rows))
 	// What this look changed moved the generation on: the next one finds nothing to do, and is then believed.
-	s.settled, s.sum, s.rows, s.generation = true, sum, len(rows), stream.Generation
+	s.settled, s.sum, s.rows, s.generation = true, sum, len(rows), generation
 	return nil
 }
 
