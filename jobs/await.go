@@ -16,7 +16,7 @@ const (
 	TheSource = "the source"
 )
 
-// A waiter waits for databases that are away, and says so once.
+// A waiter waits for databases that are away, and says so: once where it waits without end, else every ten seconds.
 type waiter struct {
 	log         *slog.Logger
 	unavailable func(error) bool
@@ -35,6 +35,8 @@ const (
 	sayAway      = 5
 	sayAwayIn    = 5 * time.Minute
 	untilItStays = 30 * time.Second
+
+	sayAgain = 10 * time.Second // to people who wait with it
 )
 
 // An outage is something that is away, or was.
@@ -50,10 +52,30 @@ func newWaiter(log *slog.Logger, unavailable func(error) bool, patience time.Dur
 	return &waiter{log: log, unavailable: unavailable, patience: patience, outages: map[string]*outage{}}
 }
 
-// Await calls f until it succeeds, fails with an error that is not unavailable, ctx ends, or patience is over (0: never
-// over). It says once that what is away, and that it is back.
+// Await calls f until it succeeds, fails with an error that is not unavailable, ctx ends, or patience, counted from the
+// first failure, is over (0: never over). A call of f that is under way then is called off. It logs that what is away, and
+// that it is back.
 func Await(ctx context.Context, log *slog.Logger, what string, unavailable func(error) bool, patience time.Duration, f func(context.Context) error) error {
-	return newWaiter(log, unavailable, patience).do(ctx, what, f)
+	var away error
+	var since time.Time
+	return newWaiter(log, unavailable, patience).do(ctx, what, func(ctx context.Context) error {
+		trying, cancel := ctx, context.CancelFunc(func() {})
+		if away != nil && patience > 0 {
+			trying, cancel = context.WithDeadline(ctx, since.Add(patience))
+		}
+		defer cancel()
+		err := f(trying)
+		switch {
+		case err != nil && trying.Err() != nil && ctx.Err() == nil:
+			return away // rather than that the time was over
+		case err != nil && unavailable(err):
+			if away == nil {
+				since = time.Now()
+			}
+			away = err
+		}
+		return err
+	})
 }
 
 // do calls f until it succeeds, fails with an error that waiting does not mend, or ctx ends. what names the database.
@@ -61,8 +83,9 @@ func Await(ctx context.Context, log *slog.Logger, what string, unavailable func(
 func (w *waiter) do(ctx context.Context, what string, f func(context.Context) error) error {
 	away := false
 	backoff := retry.WithJitterPercent(20, retry.WithCappedDuration(atMostEvery, retry.NewExponential(100*time.Millisecond)))
-	if w.patience > 0 {
-		backoff = retry.WithMaxDuration(w.patience, backoff)
+	if pauses := backoff; w.patience > 0 {
+		limited := sync.OnceValue(func() retry.Backoff { return retry.WithMaxDuration(w.patience, pauses) }) // from the first failure on
+		backoff = retry.BackoffFunc(func() (time.Duration, bool) { return limited().Next() })
 	}
 	loop := loopOf(ctx)
 	defer loop.back()
@@ -120,11 +143,18 @@ func (w *waiter) say(what string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o := w.outages[what]
+	left := (w.patience - time.Since(o.began)).Round(time.Second)
+	if o.told && left > 0 && time.Since(o.said[len(o.said)-1]) >= sayAgain {
+		o.told = false
+	}
 	often := len(o.said) == sayAway && time.Since(o.said[0]) < sayAwayIn
 	if o.told || often && time.Since(o.began) < untilItStays {
 		return
 	}
 	args := []any{"error", err}
+	if w.patience > 0 {
+		args = append(args, "gives_up_in", max(0, left))
+	}
 	if o.untold > 0 {
 		args = append(args, "times", o.untold+1)
 	}

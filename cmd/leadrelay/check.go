@@ -116,7 +116,7 @@ func (c *checkup) ledger(ctx context.Context) {
 	if info, err := os.Stat(c.config.SecretsKeyFile); err == nil && info.Mode().Perm()&0o007 != 0 {
 		c.say(sources.LevelWarn, "secrets_key_file: every user of this machine may use %s (mode %#o); run: chmod o= %[1]s", c.config.SecretsKeyFile, info.Mode().Perm())
 	}
-	l, err := c.app.openLedger(ctx, c.config)
+	l, err := c.app.ledgerWith(ctx, c.config, ledger.Options{}) // a database that is away is one of the problems
 	switch {
 	case errors.Is(err, ledger.ErrNoLedger):
 		path, file := strings.CutPrefix(c.config.Ledger.Reveal(), "sqlite:")

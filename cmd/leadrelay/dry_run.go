@@ -34,8 +34,8 @@ func (a *app) dryRun(ctx context.Context, c *config.Resolved, o runNowOptions) (
 	if p.sink, err = newSink(c); err != nil {
 		return err
 	}
-	if err := p.openSource(ctx); err != nil {
-		return fmt.Errorf("open the source: %w", err)
+	if err := a.awaitSource(ctx, p, commandPatience); err != nil {
+		return err
 	}
 	p.ledger, err = a.openLedger(ctx, c)
 	if err != nil && !errors.Is(err, ledger.ErrNoLedger) {

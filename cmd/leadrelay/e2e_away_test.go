@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,4 +150,112 @@ immediate: true
 	if c := crm.Counts(); c.Unique != 5 || c.Requests != 10 {
 		t.Errorf("the CRM got %+v", c)
 	}
+}
+
+// TestCommandsGiveUp: a command that finds a database away says so at once and every ten seconds, and gives up after thirty,
+// with exit code 1 and nothing on standard output; a run whose database goes away does so in its midst. The daemon waits on.
+func TestCommandsGiveUp(t *testing.T) {
+	t.Parallel()
+	binary(t) // which takes a while, the first time
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := fmt.Sprintf("postgres://relay@%s/x?sslmode=disable", closed.Addr())
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const away = "is away, waiting for it"
+	for name, c := range map[string]struct {
+		source, ledger string
+		command        []string
+	}{
+		"run-now, the source":     {nobody, "", []string{"run-now", "--json"}},
+		"run-now, the ledger":     {"", nobody, []string{"run-now"}},
+		"--dry-run, the source":   {nobody, "", []string{"run-now", "--dry-run"}},
+		"status, the ledger":      {"", nobody, []string{"status", "--json"}},
+		"webhook add, the source": {nobody, "", []string{"webhook", "add", "--chatbot", "b", "--url", "https://crm.example.com/"}},
+		"reconcile, the ledger":   {"", nobody, []string{"reconcile"}},
+		"serve, the ledger":       {"", nobody, []string{"serve"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.source == "" {
+				c.source = newApplication(t, "sqlite").source
+			}
+			if c.ledger == "" {
+				c.ledger = newLedger(t, "sqlite")
+			}
+			s := newSite(t, 2*time.Minute, fmt.Sprintf("source: %q\nledger: %q\nwebhooks: [{id: w, chatbot: a, url: \"https://crm.example.com/\"}]\n", c.source, c.ledger))
+			began := time.Now()
+			p := s.start(c.command...)
+			p.says(away)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("that it is away was said after %v", took)
+			}
+			if c.command[0] == "serve" {
+				time.Sleep(40 * time.Second)
+				p.stop()
+				if n := strings.Count(p.errs.String(), away); n != 1 {
+					t.Errorf("that it is away was said %d times", n)
+				}
+				return
+			}
+			select {
+			case <-p.ended:
+			case <-s.ctx.Done():
+				t.Fatal("it does not end")
+			}
+			if took := time.Since(began); took < 29*time.Second || took > 40*time.Second {
+				t.Errorf("it gave up after %v", took)
+			}
+			if code := p.cmd.ProcessState.ExitCode(); code != exitFailed {
+				t.Errorf("exit code %d, want %d", code, exitFailed)
+			}
+			log := p.errs.String()
+			if n := strings.Count(log, away); n != 3 {
+				t.Errorf("that it is away was said %d times\n%s", n, log)
+			}
+			if n := strings.Count(log, "\nleadrelay: open the "); n != 1 || !strings.Contains(log, "refused") {
+				t.Errorf("it ends without a line that says why\n%s", log)
+			}
+		})
+	}
+	t.Run("run-now, the ledger in its midst", func(t *testing.T) {
+		t.Parallel()
+		server, err := pgtest.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Remove)
+		ledger, err := server.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		crm, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
+		app := newApplication(t, "sqlite")
+		s := newSite(t, 2*time.Minute, fmt.Sprintf("source: %q\nledger: %q\n%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]\n",
+			app.source, ledger, local, url, signKey))
+		app.insertMany("a", 3000)
+		p := s.start("run-now")
+		s.until(func() bool { return crm.Counts().Acked > 60 }, "the run has begun")
+		if err := server.Stop(syscall.SIGQUIT); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		select {
+		case <-p.ended:
+		case <-s.ctx.Done():
+			t.Fatal("it does not end")
+		}
+		if took := time.Since(began); took < 29*time.Second || took > time.Minute { // ten seconds more for what was answered
+			t.Errorf("it gave up after %v", took)
+		}
+		if code := p.cmd.ProcessState.ExitCode(); code != exitFailed {
+			t.Errorf("exit code %d, want %d", code, exitFailed)
+		}
+		if n := strings.Count(p.errs.String(), away); n < 3 {
+			t.Errorf("that it is away was said %d times", n)
+		}
+	})
 }

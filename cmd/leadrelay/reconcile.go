@@ -95,7 +95,7 @@ func (a *app) reconcileWith(ctx context.Context, p *parts, since time.Time) (err
 		since = jobs.Window(p.ledger.Now(), p.config.Reconcile.Days)
 	}
 	show, shown := a.countProgress("holding rows against the ledger")
-	done, err := p.runner(a, runPatience).Reconcile(ctx, since, show)
+	done, err := p.runner(a, commandPatience).Reconcile(ctx, since, show)
 	shown()
 	if err != nil && len(done.Balances) == 0 {
 		return err

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	runPatience   = 2 * time.Minute  // with a database that is away
-	countedWithin = 30 * time.Second // what is owed beside the run
+	commandPatience = 30 * time.Second // with a database that is away
+	countedWithin   = 30 * time.Second // what is owed beside the run
 )
 
 type runNowOptions struct {
@@ -44,7 +44,8 @@ was under way to be sent again.
 
 Exit codes: 0 everything of the run is delivered; 3 something of it is not, or with --no-wait is still being sent elsewhere,
 or a webhook that is held, or that HTTP 410 disabled,
-is owed something; 1 a database failed or a stream stopped.`,
+is owed something; 1 a database failed, or was away for
+30 seconds, or a stream stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runNow(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -83,20 +84,20 @@ func (a *app) runNow(ctx context.Context, o runNowOptions) (err error) {
 		return a.dryRun(ctx, c, o)
 	}
 	began := time.Now()
-	p, err := a.open(ctx, c, runPatience)
+	p, err := a.open(ctx, c, commandPatience)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if err := p.provision(ctx, a, runPatience); err != nil {
+	if err := p.provision(ctx, a, commandPatience); err != nil {
 		return err
 	}
-	if err := p.webhookSource(a).first(ctx, runPatience); err != nil {
+	if err := p.webhookSource(a).first(ctx, commandPatience); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping: requests under way are let to end; a second signal ends it at once") })()
 	show, shown := a.runProgress()
-	run, err := p.runner(a, runPatience).RunNow(ctx, o.scope, o.noWait, show)
+	run, err := p.runner(a, commandPatience).RunNow(ctx, o.scope, o.noWait, show)
 	shown()
 	if errors.Is(err, jobs.ErrNotFound) && run.ID == "" {
 		return &exitError{code: exitUsage, err: err}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// runsByHand begins runs by hand while databases fail, and has them fail in their midst. Each waits for two minutes, and
+// runsByHand begins runs by hand while databases fail, and has them fail in their midst. Each waits for half a minute, and
 // where that is not enough it says so in a line.
 func runsByHand(o *ordeal) {
 	s := &siege{ordeal: o}
@@ -79,11 +79,11 @@ func runsByHand(o *ordeal) {
 	s.judge()
 }
 
-// givesUp demands that a run ends after two minutes or a little more, with a line that says why.
+// givesUp demands that a run ends after half a minute or a little more, with a line that says why.
 func (s *siege) givesUp(l *life, text string) {
 	s.t.Helper()
 	l.await(exitFailed)
-	if took := l.ended.Sub(l.started); took < 100*time.Second || took > 4*time.Minute {
+	if took := l.ended.Sub(l.started); took < 25*time.Second || took > 2*time.Minute {
 		s.t.Errorf("%s gave up after %v", l.name, took)
 	}
 	s.saysOnly(l, text)

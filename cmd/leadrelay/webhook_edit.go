@@ -48,10 +48,10 @@ func (a *app) webhookAdd(ctx context.Context, doc map[string]any) (err error) {
 	}
 	p := &parts{config: c}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if err := p.openSource(ctx); err != nil {
-		return fmt.Errorf("open the source: %w", err)
+	if err := a.awaitSource(ctx, p, commandPatience); err != nil {
+		return err
 	}
-	if p.ledger, err = a.createLedger(ctx, c); err != nil {
+	if p.ledger, err = a.createLedger(ctx, c, commandPatience); err != nil {
 		return err
 	}
 	added, err := desk{parts: p}.Enter(ctx, doc)

@@ -94,7 +94,7 @@ type parts struct {
 }
 
 // open opens everything that gathering and pushing need. A database that is away is waited for, at most patience
-// (0: as long as ctx lasts), and said so once.
+// (0: as long as ctx lasts).
 func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Duration) (p *parts, err error) {
 	p = &parts{config: c}
 	defer func() {
@@ -105,18 +105,23 @@ func (a *app) open(ctx context.Context, c *config.Resolved, patience time.Durati
 	if p.sink, err = newSink(c); err != nil {
 		return p, err
 	}
-	err = a.await(ctx, "the source", patience, func(ctx context.Context) error { return p.openSource(ctx) })
-	if err != nil {
-		return p, fmt.Errorf("open the source: %w", err)
+	if err = a.awaitSource(ctx, p, patience); err != nil {
+		return p, err
 	}
 	for _, err := range p.missing {
 		a.log.Warn("a default stream is left out", "error", err)
 	}
-	err = a.await(ctx, "the ledger", patience, func(ctx context.Context) (err error) {
-		p.ledger, err = a.createLedger(ctx, c)
-		return err
-	})
+	p.ledger, err = a.createLedger(ctx, c, patience)
 	return p, err
+}
+
+// awaitSource opens the source and its streams, waiting for it where it is away.
+func (a *app) awaitSource(ctx context.Context, p *parts, patience time.Duration) error {
+	err := a.await(ctx, jobs.TheSource, patience, p.openSource)
+	if err != nil {
+		return fmt.Errorf("open the source: %w", err)
+	}
+	return nil
 }
 
 // openSource opens the source and its streams. Of the two default streams one may be without its table.
@@ -296,9 +301,9 @@ func streamConfig(s config.Stream) sources.Config {
 	return c
 }
 
-// openLedger opens a ledger that is there, for commands that make none.
+// openLedger opens a ledger that is there, for commands that make none, and waits for it where it is away.
 func (a *app) openLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
-	return a.ledgerWith(ctx, c, ledger.Options{})
+	return a.awaitLedger(ctx, c, commandPatience, ledger.Options{})
 }
 
 // withLedger runs f with the ledger that is there, for commands that need no more; keys are what else they need of the
@@ -318,16 +323,16 @@ func (a *app) withLedger(ctx context.Context, f func(*parts) error, keys ...stri
 // withBoth is withLedger for commands that need the source's streams, too.
 func (a *app) withBoth(ctx context.Context, f func(*parts) error, keys ...string) error {
 	return a.withLedger(ctx, func(p *parts) error {
-		if err := p.openSource(ctx); err != nil {
-			return fmt.Errorf("open the source: %w", err)
+		if err := a.awaitSource(ctx, p, commandPatience); err != nil {
+			return err
 		}
 		return f(p)
 	}, append(keys, "source", "streams")...)
 }
 
-// createLedger opens the ledger, and makes it where it is not there yet.
-func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Ledger, error) {
-	l, err := a.ledgerWith(ctx, c, ledger.Options{Create: true})
+// createLedger opens the ledger, and makes it where it is not there yet. Where it is away it is waited for.
+func (a *app) createLedger(ctx context.Context, c *config.Resolved, patience time.Duration) (*ledger.Ledger, error) {
+	l, err := a.awaitLedger(ctx, c, patience, ledger.Options{Create: true})
 	if err == nil && l.Created() {
 		where, _ := strings.CutPrefix(c.Ledger.Reveal(), "sqlite:")
 		if where == c.Ledger.Reveal() {
@@ -335,6 +340,14 @@ func (a *app) createLedger(ctx context.Context, c *config.Resolved) (*ledger.Led
 		}
 		a.log.Info("there was no ledger, a new one was made: it knows nothing of what was sent before", "ledger", where)
 	}
+	return l, err
+}
+
+func (a *app) awaitLedger(ctx context.Context, c *config.Resolved, patience time.Duration, o ledger.Options) (l *ledger.Ledger, err error) {
+	err = a.await(ctx, jobs.TheLedger, patience, func(ctx context.Context) (err error) {
+		l, err = a.ledgerWith(ctx, c, o)
+		return err
+	})
 	return l, err
 }
 
