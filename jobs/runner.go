@@ -287,7 +287,7 @@ func (r *Runner) settled(batch []Outcome, held []bool) {
 		case d.TestAnswer:
 			kinds[notice{slog.LevelWarn, "acknowledged as a test request; some CRMs drop such records", d.Webhook, ""}]++
 		case d.State == Delivered:
-			kinds[notice{slog.LevelInfo, "delivered", "", ""}]++
+			kinds[notice{slog.LevelInfo, "delivered", d.Webhook, ""}]++
 		}
 	}
 	r.bulletin.note(kinds)

@@ -343,7 +343,7 @@ func (m *model) settleAll(t *rapid.T, outcomes []jobs.Outcome) {
 		}
 		switch {
 		case d.State == jobs.Delivered:
-			acked[d.Webhook] = true
+			acked[d.Webhook], w.lastError = true, ""
 			if d.TestAnswer {
 				w.status.TestAnswers++
 				r.TestAnswers++
@@ -353,10 +353,10 @@ func (m *model) settleAll(t *rapid.T, outcomes []jobs.Outcome) {
 			}
 		case d.State == jobs.Dead:
 			w.status.Dead++
-			w.status.LastError = d.LastError
+			w.lastError = d.LastError
 			r.Dead++
 		case o.Attempt != nil:
-			w.status.LastError = d.LastError
+			w.lastError = d.LastError
 		}
 	}
 	for webhook := range acked {

@@ -71,6 +71,7 @@ type modelWebhook struct {
 	rateAt          time.Time // of one with a rate: when its next request may be claimed
 	down, unmatched int
 	status          WebhookStatus
+	lastError       string // since the last acknowledgement
 }
 
 var (
@@ -154,7 +155,7 @@ func (m *model) checkWebhooks(t *rapid.T) {
 	ctx := context.Background()
 	status := map[string]WebhookStatus{}
 	for id, w := range m.webhooks {
-		w.status.Webhook, w.status.Pending, w.status.Failing, w.status.Sending = id, 0, 0, 0
+		w.status.Webhook, w.status.Pending, w.status.Failing, w.status.Sending, w.status.LastError = id, 0, 0, 0, w.lastError
 		status[id] = w.status
 	}
 	for _, d := range m.deliveries {
@@ -164,6 +165,9 @@ func (m *model) checkWebhooks(t *rapid.T) {
 			s.Pending++
 			if d.Attempts > 0 {
 				s.Failing++
+				if m.webhooks[d.Webhook].lastError == "" {
+					s.LastError = max(s.LastError, d.LastError)
+				}
 			}
 		case jobs.Sending:
 			s.Sending++

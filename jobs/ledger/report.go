@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,7 +24,7 @@ type WebhookStatus struct {
 	TestAnswers   int
 	Dead          int       // without Superseded ones, whose rows go as newer versions and are counted as these
 	OldestPending time.Time // when the one pending longest was first seen; zero: none
-	LastError     string    // reason code of the last failure, whether or not it was overcome
+	LastError     string    // reason code of the last failure since the last acknowledgement, else of one that is failing; "": none
 	LastRun       time.Time // when its last run began; zero: none
 }
 
@@ -31,7 +32,8 @@ var (
 	sqlTallies = sqlText(`
 		select webhook, delivered, test_answers, dead, last_error, last_run_at from tallies order by webhook`)
 	sqlOpen = sqlText(`
-		select webhook, count(*), sum(case when attempts > 0 then 1 else 0 end), min(seen_at)
+		select webhook, count(*), sum(case when attempts > 0 then 1 else 0 end), min(seen_at),
+			coalesce(max(case when attempts > 0 then last_error end), '')
 		from deliveries where state = 'pending' group by webhook`)
 	sqlSending = sqlText(`
 		select webhook, count(*) from deliveries where state = 'sending' group by webhook`)
@@ -70,9 +72,9 @@ func (l *Ledger) Status(ctx context.Context) ([]WebhookStatus, error) {
 		}
 		err = t.each(ctx, sqlOpen, nil, func(rows *sql.Rows) error {
 			var n WebhookStatus
-			err := rows.Scan(&n.Webhook, &n.Pending, &n.Failing, instant{&n.OldestPending})
+			err := rows.Scan(&n.Webhook, &n.Pending, &n.Failing, instant{&n.OldestPending}, &n.LastError)
 			s := of(n.Webhook)
-			s.Pending, s.Failing, s.OldestPending = n.Pending, n.Failing, n.OldestPending
+			s.Pending, s.Failing, s.OldestPending, s.LastError = n.Pending, n.Failing, n.OldestPending, cmp.Or(s.LastError, n.LastError)
 			return err
 		})
 		if err != nil {

@@ -34,6 +34,32 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+// TestLastError: a webhook's last error is forgotten when it is overcome, and stays while a record fails.
+func TestLastError(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *stage) {
+		s.webhooks("acme")
+		lease := s.lease()
+		want := func(step, code string) {
+			t.Helper()
+			if got := s.status("acme").LastError; got != code {
+				t.Errorf("%s: last error %q, want %q", step, got, code)
+			}
+		}
+		one, two, three := s.record("acme", jobs.Sending), s.record("acme", jobs.Sending), s.record("acme", jobs.Sending)
+		s.enter(lease, one, two, three)
+		one.Lease, two.Lease, three.Lease = lease, lease, lease
+		s.settle(s.failed(one, time.Minute))
+		want("one fails", "http_500")
+		s.settle(s.acked(two))
+		want("another was acknowledged since, and the one still fails", "http_500")
+		s.pass(time.Minute)
+		s.settle(s.acked(s.claim(lease, 8, 8)[0]))
+		want("it was acknowledged", "")
+		s.settle(s.died(three, jobs.Withdrawn))
+		want("the third died", "gone")
+	})
+}
+
 func TestDeliveries(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		ctx := context.Background()

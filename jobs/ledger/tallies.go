@@ -21,7 +21,7 @@ type tally struct {
 	failures               int // failed attempts
 	spent                  []spentRound
 	ackedAt                time.Time // the last acknowledgement; zero: none
-	lastError              string
+	lastError              string    // "" where an acknowledgement came after it
 
 	tried           bool // something was sent
 	down, unmatched int  // in a row, at the end
@@ -84,6 +84,7 @@ func (s tallies) add(o *jobs.Outcome, released bool) {
 		sum.lastError = d.LastError
 	}
 	if d.State == jobs.Delivered {
+		sum.lastError = ""
 		if d.SettledAt.After(sum.ackedAt) {
 			sum.ackedAt = d.SettledAt
 		}
@@ -104,7 +105,7 @@ var (
 		update tallies set delivered = tallies.delivered + e.more_delivered, test_answers = tallies.test_answers + e.more_tests,
 			dead = tallies.dead + e.more_dead, failures = e.now_failures, spent = e.now_spent, last_ack_at = e.now_ack,
 			down = e.now_down, unmatched = e.now_unmatched,
-			last_error = case when e.new_error <> '' then e.new_error else tallies.last_error end
+			last_error = case when e.new_error <> '' or e.more_delivered + e.more_tests > 0 then e.new_error else tallies.last_error end
 		from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
 			$8::text[], $9::bigint[], $10::bigint[])
 			as e(name, more_delivered, more_tests, more_dead, now_failures, now_spent, now_ack, new_error, now_down, now_unmatched)
