@@ -142,7 +142,7 @@ func (r *Runner) read(ctx context.Context, f func(context.Context) (Page, error)
 // stopped it until now is forgotten.
 func (r *Runner) accept(ctx context.Context, st Stream, d *draft) error {
 	if st.Fresh && d.allRejected() {
-		why := fmt.Sprintf("no record of its first page can be encoded (%s); mend the stream's fields", d.entries[0].LastError)
+		why := fmt.Sprintf("no record of its first page can be encoded (%s); mend the stream's fields", d.unfit)
 		return r.stop(ctx, st, why)
 	}
 	if st.Error != "" {
@@ -166,11 +166,13 @@ type draft struct {
 	entries []Delivery
 	jobs    []job          // by entry; an empty body where it is not to be pushed now
 	wanted  map[string]int // places wanted, by webhook
+	unfit   string         // why a record cannot be encoded, its size apart
 	seen    map[string]time.Time
 }
 
+// allRejected reports whether no record can be encoded, and not only because of their sizes: those are the rows' own.
 func (d *draft) allRejected() bool {
-	return len(d.entries) > 0 && !slices.ContainsFunc(d.entries, func(e Delivery) bool { return e.Reason != Rejected })
+	return d.unfit != "" && !slices.ContainsFunc(d.entries, func(e Delivery) bool { return e.Reason != Rejected })
 }
 
 // draft says what these records give each webhook that wants them; only: the one webhook of a backfill. seen are the
@@ -233,6 +235,9 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 	switch {
 	case err != nil:
 		e.State, e.Reason, e.LastError, e.SettledAt = Dead, Rejected, encodeReason(err), now
+		if _, large := errors.AsType[*TooLargeError](err); !large && d.unfit == "" {
+			d.unfit = e.LastError
+		}
 	case w.State != Disabled && (run != nil || w.Immediate): // due; what is due of a held one waits for its probe
 		e.NextAt = later(now.Add(rec.Hold), e.NotBefore)
 		if run != nil && e.NotBefore.IsZero() && w.State == Active {

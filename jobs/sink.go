@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,22 @@ import (
 // ErrEncode says that a record cannot be encoded for a webhook, now or ever: it is dead, rejected. Errors that wrap it
 // name the field and never its value.
 var ErrEncode = errors.New("record cannot be encoded")
+
+// MaxBody is how large a body may be where the configuration does not say, in bytes.
+const MaxBody = 5 << 20
+
+// A TooLargeError says that a record is larger than what is sent. It is an ErrEncode. Unlike others, it tells nothing of
+// the records beside this one.
+type TooLargeError struct {
+	What        string // "its body takes"
+	Bytes, Most int
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%v: %s %d bytes, more than push.max_body, %s", ErrEncode, e.What, e.Bytes, SpellSize(e.Most))
+}
+
+func (e *TooLargeError) Unwrap() error { return ErrEncode }
 
 // A Request is one attempt to push one record.
 type Request struct {

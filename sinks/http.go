@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type Options struct {
 	Version        string           // of leadrelay, in User-Agent
 	Clock          func() time.Time // for signatures; nil: time.Now
 	Dialects       *Registry        // nil: the built-in ones
+	MaxBody        int              // in bytes; 0: jobs.MaxBody
 
 	resolver *net.Resolver // of tests; nil: the system's
 }
@@ -55,6 +57,7 @@ type HTTP struct {
 	userAgent string
 	clock     func() time.Time
 	dialects  *Registry
+	maxBody   int
 
 	targets     sync.Map // targetKey → *target
 	targetsMu   sync.Mutex
@@ -65,7 +68,7 @@ var _ jobs.Sink = (*HTTP)(nil)
 
 // New makes a sink. Errors name the option that is wrong, by its key in the configuration's http section.
 func New(o Options) (*HTTP, error) {
-	h := &HTTP{timeout: o.Timeout, allowHTTP: o.AllowHTTP, userAgent: "leadrelay/" + o.Version, clock: o.Clock, dialects: o.Dialects}
+	h := &HTTP{timeout: o.Timeout, allowHTTP: o.AllowHTTP, userAgent: "leadrelay/" + o.Version, clock: o.Clock, dialects: o.Dialects, maxBody: cmp.Or(o.MaxBody, jobs.MaxBody)}
 	if h.timeout == 0 {
 		h.timeout = 10 * time.Second
 	}
@@ -146,7 +149,11 @@ func (h *HTTP) Encode(w *jobs.Webhook, rec *jobs.Record, created time.Time) ([]b
 	if !rec.Created.IsZero() {
 		created = rec.Created
 	}
-	return d.body.encode(make([]byte, 0, 512), rec, created.UTC())
+	body, err := d.body.encode(make([]byte, 0, 512), rec, created.UTC())
+	if err == nil && len(body) > h.maxBody {
+		return nil, &jobs.TooLargeError{What: "its body takes", Bytes: len(body), Most: h.maxBody}
+	}
+	return body, err
 }
 
 // Event is what a dialect calls a record's event: see jobs.Sink. A dialect without names of events tells new rows and

@@ -127,6 +127,24 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+// A body may take as much as is set, and not a byte more.
+func TestEncodeBoundsTheBody(t *testing.T) {
+	fits, larger := newSink(t, Options{MaxBody: len(exampleBody)}), newSink(t, Options{MaxBody: len(exampleBody) - 1})
+	if _, err := fits.Encode(webhook(""), example(), time.Now()); err != nil {
+		t.Errorf("a body of the largest size: %v", err)
+	}
+	body, err := larger.Encode(webhook(""), example(), time.Now())
+	var tooLarge *jobs.TooLargeError
+	if !errors.As(err, &tooLarge) || tooLarge.Bytes != len(exampleBody) || body != nil {
+		t.Errorf("a body that is larger by a byte: %d bytes and %v", len(body), err)
+	}
+	// Escapes count: 2 MiB of text can be a body of 12.
+	long := with(jobs.Field{Name: "Content", Value: strings.Repeat("\x01", 2<<20)})
+	if _, err := newSink(t, Options{}).Encode(webhook(""), long, time.Now()); !errors.As(err, &tooLarge) || tooLarge.Most != 5<<20 {
+		t.Errorf("a body that only its escapes make too large: %v", err)
+	}
+}
+
 func TestEncodeRefuses(t *testing.T) {
 	h := newSink(t, Options{})
 	late := example()

@@ -273,7 +273,7 @@ func newSink(c *config.Resolved) (*sinks.HTTP, error) {
 	o := sinks.Options{
 		Timeout: h.Timeout, AllowHTTP: h.AllowHTTP, AllowPrivate: h.AllowPrivate,
 		CAFile: h.CAFile, ClientCertFile: h.ClientCertFile, ClientKeyFile: h.ClientKeyFile, Proxy: h.Proxy.Reveal(),
-		PerHost: c.Push.Workers, Version: version, Dialects: c.Dialects,
+		PerHost: c.Push.Workers, Version: version, Dialects: c.Dialects, MaxBody: c.Push.MaxBody,
 	}
 	for _, text := range h.AllowCIDRs {
 		prefix, err := netip.ParsePrefix(text)

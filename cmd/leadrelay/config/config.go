@@ -78,6 +78,7 @@ type Reconcile struct {
 type Push struct {
 	Workers    int // requests in flight
 	PerWebhook int // of them, to one webhook
+	MaxBody    int // the largest body that is sent, in bytes
 }
 
 // HTTP is how requests to CRMs are made. Paths are absolute.

@@ -89,7 +89,7 @@ func TestSmallest(t *testing.T) {
 			Schedule: "@daily", Timezone: "UTC", RetryAt: []time.Duration{time.Minute, 3 * time.Minute},
 			Ack: []string{"success", "Success: test request received"}, From: "now", Origin: path,
 		}},
-		Push:        Push{Workers: 256, PerWebhook: 8},
+		Push:        Push{Workers: 256, PerWebhook: 8, MaxBody: 5 << 20},
 		HTTP:        HTTP{Timeout: 10 * time.Second},
 		Admin:       Admin{WebhooksPerChatbot: 100},
 		GiveUpAfter: 7 * 24 * time.Hour, Retention: 90 * 24 * time.Hour, Reconcile: Reconcile{Schedule: "@daily", Days: 7},
@@ -145,7 +145,7 @@ webhooks:
       Two
       lines
   - {chatbot: "*", url: "https://a.example/", types: *types, ack: [ok], retry_at: [], from: 2026-01-02T03:04:05+01:00}
-push: {workers: 4}
+push: {workers: 4, max_body: 64KiB}
 http:
   timeout: 2s
   allow_http: true
@@ -188,7 +188,7 @@ reconcile: {schedule: "", days: 30}
 				Ack: []string{"ok"}, From: "2026-01-02T03:04:05+01:00", Origin: "/srv/leads/config.yaml",
 			},
 		},
-		Push: Push{Workers: 4, PerWebhook: 4},
+		Push: Push{Workers: 4, PerWebhook: 4, MaxBody: 64 << 10},
 		HTTP: HTTP{
 			Timeout: 2 * time.Second, AllowHTTP: true, AllowPrivate: true, AllowCIDRs: []string{"10.0.0.0/8", "fd00::/8"},
 			CAFile: "/srv/leads/ca.pem", ClientCertFile: "/abs/cert.pem", ClientKeyFile: "/srv/leads/key.pem",

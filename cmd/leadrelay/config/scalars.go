@@ -173,6 +173,31 @@ func (v value) duration(otherwise, least, most time.Duration) time.Duration {
 	return d
 }
 
+func (v value) size(otherwise, least, most int) int {
+	if !v.given() {
+		return otherwise
+	}
+	const examples = "512KiB, 5MiB"
+	s, ok := v.plain("a size, such as " + examples)
+	if !ok {
+		return otherwise
+	}
+	n, ok := jobs.ParseSize(s)
+	switch {
+	case !ok && digits.MatchString(s):
+		v.fail("%s has no unit; write %s", v.show(), examples)
+	case !ok:
+		v.fail("%s is no size; write %s", v.show(), examples)
+	case n < least:
+		v.fail("%s is too small; write %s or more", v.show(), jobs.SpellSize(least))
+	case n > most:
+		v.fail("%s is too large; write %s or less", v.show(), jobs.SpellSize(most))
+	default:
+		return n
+	}
+	return otherwise
+}
+
 // span is a duration that must be there.
 func (v value) span(least, most time.Duration) (time.Duration, bool) {
 	const examples = "90s, 1m, 3h"

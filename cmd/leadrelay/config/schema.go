@@ -32,7 +32,7 @@ var schema = map[string][]string{
 	"dialects.*.key":           {"use", "form", "prefix"},
 	"webhook_source":           {"query", "every"},
 	"reconcile":                {"schedule", "days"},
-	"push":                     {"workers", "per_webhook"},
+	"push":                     {"workers", "per_webhook", "max_body"},
 	"http":                     {"timeout", "allow_http", "allow_private", "allow_cidrs", "ca_file", "client_cert_file", "client_key_file", "proxy"},
 	"admin":                    {"listen", "token_file", "webhooks_per_chatbot"},
 }

@@ -178,7 +178,7 @@ func (d *decoder) reconcile(v value, timezone string) Reconcile {
 }
 
 func (d *decoder) push(v value) Push {
-	p := Push{Workers: 256, PerWebhook: 8}
+	p := Push{Workers: 256, PerWebhook: 8, MaxBody: jobs.MaxBody}
 	if !v.given() {
 		return p
 	}
@@ -186,6 +186,7 @@ func (d *decoder) push(v value) Push {
 	p.Workers = f.at("workers").int(p.Workers, 1, 10_000)
 	per := f.at("per_webhook")
 	p.PerWebhook = per.int(min(p.PerWebhook, p.Workers), 1, 10_000)
+	p.MaxBody = f.at("max_body").size(p.MaxBody, 1<<10, 1<<30)
 	if p.PerWebhook > p.Workers {
 		per.fail("%s is more than push.workers, %d", per.show(), p.Workers)
 	}
