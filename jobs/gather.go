@@ -166,6 +166,7 @@ type draft struct {
 	entries []Delivery
 	jobs    []job          // by entry; an empty body where it is not to be pushed now
 	wanted  map[string]int // places wanted, by webhook
+	bytes   int            // of the jobs' bodies
 	unfit   string         // why a record cannot be encoded, its size apart
 	seen    map[string]time.Time
 }
@@ -244,9 +245,10 @@ func (d *draft) add(r *Runner, w *Webhook, rec *Record, runs []*activeRun, now t
 			e.Run = run.ID
 		}
 		// What a version goes as, and whether it may go now, the ledger says: versions take the other door.
-		// So do those of a webhook with a rate, which claims give their times.
-		if !src.Versioned() && w.Rate == (Rate{}) && w.State == Active && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
+		// So do those of a webhook with a rate, which claims give their times, and what would make the page too large.
+		if d.bytes < pageBytes && !src.Versioned() && w.Rate == (Rate{}) && w.State == Active && e.NotBefore.IsZero() && (run != nil && run.ours || r.serving && w.Immediate) {
 			d.wanted[w.ID]++
+			d.bytes += len(body)
 			d.entries = append(d.entries, e)
 			d.jobs = append(d.jobs, job{delivery: e, webhook: w, body: body})
 			return

@@ -15,20 +15,24 @@ type job struct {
 	sendAt   time.Time // not before; zero: at once
 }
 
-// A pool holds leased deliveries until a worker takes them. It is bounded twice, together and for each webhook, so
-// that memory is flat whatever the backlog and one webhook cannot fill it. Webhooks take turns, and no webhook has
-// more than its cap of requests under way: one that hangs holds its own few workers. Requests of a webhook with a rate
-// begin at their times, and where one was late the next are as far behind it as the rate says.
+// A pool holds leased deliveries until a worker takes them. It is bounded twice, together and for each webhook, in
+// deliveries and in the bytes of their bodies, so that memory is flat whatever the backlog and one webhook cannot fill it.
+// Bytes are counted when a body is put in, so that a page or a claim may pass their bound by what it brings. Webhooks take
+// turns, and no webhook has more than its cap of requests under way: one that hangs holds its own few workers. Requests
+// of a webhook with a rate begin at their times, and where one was late the next are as far behind it as the rate says.
 type pool struct {
 	perWebhook int // requests under way for one webhook
 	queueLimit int // places for one webhook
 	totalLimit int // places together
+	byteLimit  int // of bodies together, queued and under way; a webhook has a quarter of it
 
 	mu      sync.Mutex
 	ready   sync.Cond // a queue has a job and a free slot, or the pool is closed
 	queues  map[string]*queue
-	turns   []*queue // those with a job and a free slot, each once
-	places  int      // taken: queued or reserved
+	turns   []*queue       // those with a job and a free slot, each once
+	places  int            // taken: queued or reserved
+	bytes   int            // of bodies
+	bulky   map[string]int // by webhook: what its bodies took of late, where that is much
 	running int
 	workers int       // who call next; 0: unknown
 	offered time.Time // since when the first of turns could be taken
@@ -41,6 +45,7 @@ type queue struct {
 	jobs     []job
 	reserved int
 	running  int
+	bytes    int // of bodies
 	inTurns  bool
 	moved    time.Time // when a request last ended, or the queue began
 	began    time.Time // when a request last began; zero: the webhook has no rate
@@ -52,7 +57,7 @@ type queue struct {
 func newPool(perWebhook, queueLimit, totalLimit int) *pool {
 	p := &pool{
 		perWebhook: perWebhook, queueLimit: queueLimit, totalLimit: totalLimit,
-		queues: map[string]*queue{},
+		byteLimit: byteLimit, queues: map[string]*queue{}, bulky: map[string]int{},
 	}
 	p.ready.L = &p.mu
 	return p
@@ -92,6 +97,9 @@ func (p *pool) grant(wanted, got map[string]int, patience time.Duration) (wait b
 		}
 		q := p.queue(webhook)
 		give := max(0, min(n, p.queueLimit-len(q.jobs)-q.reserved, p.totalLimit-p.places))
+		if p.bytesFull(q) {
+			give = 0
+		}
 		q.reserved += give
 		p.places += give
 		got[webhook] += give
@@ -118,8 +126,31 @@ func (p *pool) put(jobs []job) {
 	for _, j := range jobs {
 		q := p.queue(j.delivery.Webhook)
 		q.reserved--
+		q.bytes += len(j.body)
+		p.bytes += len(j.body)
+		p.weigh(q.webhook, len(j.body))
 		q.jobs = append(q.jobs, j)
 		p.takeTurn(q)
+	}
+}
+
+// full reports whether the bodies that wait, or are on their way, leave no bytes for another one of a webhook's.
+func (p *pool) full(webhook string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.queues[webhook]
+	return p.bytes >= p.byteLimit || q != nil && p.bytesFull(q)
+}
+
+func (p *pool) bytesFull(q *queue) bool { return p.bytes >= p.byteLimit || q.bytes >= p.byteLimit/4 }
+
+// weigh notes how large a webhook's bodies are, so that no more is claimed than there are bytes for.
+func (p *pool) weigh(webhook string, bytes int) {
+	bytes = (3*p.bulky[webhook] + bytes) / 4
+	if bytes > p.byteLimit/4/p.queueLimit {
+		p.bulky[webhook] = bytes
+	} else {
+		delete(p.bulky, webhook)
 	}
 }
 
@@ -144,15 +175,23 @@ func (p *pool) unreserve(places map[string]int) {
 func (p *pool) rooms() (room map[string]int, limit int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	room = make(map[string]int, len(p.queues))
+	room = make(map[string]int, len(p.queues)+len(p.bulky))
+	for webhook, bytes := range p.bulky {
+		room[webhook] = max(1, p.byteLimit/4/bytes)
+	}
 	for webhook, q := range p.queues {
 		taken := len(q.jobs) + q.reserved
-		if taken > p.queueLimit/2 {
+		if taken > p.queueLimit/2 || p.bytesFull(q) {
 			room[webhook] = 0
+		} else if bytes := p.bulky[webhook]; bytes > 0 {
+			room[webhook] = max(1, min(p.queueLimit-taken, (p.byteLimit/4-q.bytes)/bytes))
 		} else {
 			room[webhook] = p.queueLimit - taken
 		}
 		p.tidy(q) // its last request may have begun too short a time before it ended
+	}
+	if p.bytes >= p.byteLimit {
+		return room, 0
 	}
 	return room, p.totalLimit - p.places
 }
@@ -246,11 +285,13 @@ func (p *pool) judged(failures map[string]int) {
 	}
 }
 
-// done gives back a job's slot and place.
-func (p *pool) done(webhook string) {
+// done gives back a job's slot, its place and the bytes of its body.
+func (p *pool) done(webhook string, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.queue(webhook)
+	q.bytes -= bytes
+	p.bytes -= bytes
 	q.running--
 	q.moved = time.Now()
 	if p.running >= p.workers { // until now no worker was free to take it

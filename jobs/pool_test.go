@@ -40,7 +40,7 @@ func TestPoolTakesTurns(t *testing.T) {
 	if len(p.turns) != 0 {
 		t.Error("huge is at its cap and still has a turn")
 	}
-	p.done("huge")
+	p.done("huge", 0)
 	if j, _ := p.next(); j.delivery.Webhook != "huge" {
 		t.Errorf("next after a slot came free is %q's", j.delivery.Webhook)
 	}
@@ -74,7 +74,7 @@ func TestPoolReserveWaitsForAQueueThatMoves(t *testing.T) {
 				return
 			}
 			time.Sleep(time.Millisecond)
-			p.done(j.delivery.Webhook)
+			p.done(j.delivery.Webhook, len(j.body))
 		}
 	}()
 	defer p.close()
@@ -88,8 +88,10 @@ func TestPoolCounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const perWebhook, queueLimit, totalLimit = 2, 5, 12
 		p := newPool(perWebhook, queueLimit, totalLimit)
+		p.byteLimit = 100
 		webhook := rapid.SampledFrom([]string{"a", "b", "c", "d"})
-		reserved, running, queued := map[string]int{}, map[string]int{}, map[string]int{}
+		reserved, queued := map[string]int{}, map[string]int{}
+		running, bytes := map[string][]int{}, 0 // sizes of bodies
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				w, n := webhook.Draw(t, "webhook"), rapid.IntRange(1, 7).Draw(t, "n")
@@ -97,9 +99,12 @@ func TestPoolCounts(t *testing.T) {
 			},
 			"put": func(t *rapid.T) {
 				if w := webhook.Draw(t, "webhook"); reserved[w] > 0 {
-					p.put([]job{jobFor(w)})
+					j := jobFor(w)
+					j.body = make([]byte, rapid.IntRange(0, 40).Draw(t, "bytes"))
+					p.put([]job{j})
 					reserved[w]--
 					queued[w]++
+					bytes += len(j.body)
 				}
 			},
 			"unreserve": func(t *rapid.T) {
@@ -114,30 +119,38 @@ func TestPoolCounts(t *testing.T) {
 				}
 				j, _ := p.next()
 				queued[j.delivery.Webhook]--
-				running[j.delivery.Webhook]++
+				running[j.delivery.Webhook] = append(running[j.delivery.Webhook], len(j.body))
 			},
 			"done": func(t *rapid.T) {
-				if w := webhook.Draw(t, "webhook"); running[w] > 0 {
-					p.done(w)
-					running[w]--
+				if w := webhook.Draw(t, "webhook"); len(running[w]) > 0 {
+					p.done(w, running[w][0])
+					bytes -= running[w][0]
+					running[w] = running[w][1:]
 				}
 			},
 			"": func(t *rapid.T) {
 				places := 0
 				for _, w := range []string{"a", "b", "c", "d"} {
-					places += reserved[w] + running[w] + queued[w]
-					if running[w] > perWebhook {
-						t.Fatalf("%s has %d requests under way", w, running[w])
+					places += reserved[w] + len(running[w]) + queued[w]
+					if len(running[w]) > perWebhook {
+						t.Fatalf("%s has %d requests under way", w, len(running[w]))
 					}
 					if queued[w]+reserved[w] > queueLimit {
 						t.Fatalf("%s has %d places", w, queued[w]+reserved[w])
 					}
-					if queued[w] > 0 && running[w] < perWebhook && !p.queues[w].inTurns {
+					if queued[w] > 0 && len(running[w]) < perWebhook && !p.queues[w].inTurns {
 						t.Fatalf("%s has a job and a free slot, and no turn", w)
 					}
 				}
 				if places != p.places || places > totalLimit {
 					t.Fatalf("%d places taken, the pool counts %d of %d", places, p.places, totalLimit)
+				}
+				of := 0
+				for _, q := range p.queues {
+					of += q.bytes
+				}
+				if p.bytes != bytes || of != bytes {
+					t.Fatalf("bodies of %d bytes are there, the pool counts %d, its queues %d", bytes, p.bytes, of)
 				}
 				if p.idle() != (places == 0) {
 					t.Fatalf("idle is %v with %d places taken", p.idle(), places)
@@ -145,6 +158,53 @@ func TestPoolCounts(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestPoolBoundsBytes: large bodies take a webhook's room, and the pool's, before their number does.
+func TestPoolBoundsBytes(t *testing.T) {
+	p := newPool(8, 100, 1000)
+	p.byteLimit = 4000
+	large := func(webhook string, n, bytes int) {
+		t.Helper()
+		p.force(webhook, n)
+		for range n {
+			j := jobFor(webhook)
+			j.body = make([]byte, bytes)
+			p.put([]job{j})
+		}
+	}
+	want := func(when string, free map[string]int, limit int) {
+		t.Helper()
+		room, got := p.rooms()
+		if diff := cmp.Diff(free, room); diff != "" || limit != got {
+			t.Errorf("%s: room for %d, want %d (-want +got):\n%s", when, got, limit, diff)
+		}
+	}
+	large("a", 2, 400)
+	want("two of what it may have", map[string]int{"a": 1}, 998)
+	large("a", 1, 400)
+	large("b", 1, 5)
+	want("a has more than its quarter", map[string]int{"a": 0, "b": 99}, 996)
+	if got := p.reserve(context.Background(), map[string]int{"a": 2, "b": 2}, 0); got["a"] != 0 || got["b"] != 2 {
+		t.Errorf("places %v", got)
+	}
+	p.unreserve(map[string]int{"b": 2})
+	if !p.full("a") || p.full("b") || p.full("c") {
+		t.Errorf("full: a %v, b %v, c %v", p.full("a"), p.full("b"), p.full("c"))
+	}
+	large("c", 1, 3000)
+	want("more than all may have", map[string]int{"a": 0, "b": 0, "c": 0}, 0)
+	if !p.full("d") {
+		t.Error("there are bytes for another webhook")
+	}
+	for range 5 {
+		j, _ := p.next()
+		p.done(j.delivery.Webhook, len(j.body))
+	}
+	// What a webhook's bodies took is remembered for the next claim, until they are small.
+	want("nothing is left", map[string]int{"a": 4, "c": 1}, 1000)
+	large("a", 20, 1)
+	want("small ones came", map[string]int{"a": 80, "c": 1}, 980)
 }
 
 func TestPoolUnderWorkers(t *testing.T) {
@@ -169,7 +229,7 @@ func TestPoolUnderWorkers(t *testing.T) {
 				running[w]--
 				seen[w]++
 				mu.Unlock()
-				p.done(w)
+				p.done(w, 0)
 			}
 		})
 	}
@@ -224,8 +284,8 @@ func TestPoolStands(t *testing.T) {
 		stands("and one more", 2*time.Minute)
 		p.next()
 		stands("all workers are at work", 0)
-		p.done("a")
-		p.done("b")
+		p.done("a", 0)
+		p.done("b", 0)
 		stands("they are back, and nobody comes", time.Minute)
 		p.close()
 		stands("closed", 0)

@@ -80,6 +80,8 @@ const (
 	pageSize   = 512 // rows read and keys entered at once
 	queueLimit = 2 * pageSize
 	totalLimit = 8 * pageSize
+	pageBytes  = 8 << 20                // of the bodies that a page hands to the workers, about
+	byteLimit  = 32 << 20               // of bodies that wait or are on their way
 	patience   = 250 * time.Millisecond // how long a page waits for room in queues that move
 )
 
@@ -223,7 +225,7 @@ func (r *Runner) work(ctx context.Context) {
 		loop := r.vigil.begin("a push to webhook " + j.webhook.ID)
 		r.push(loop.in(ctx), j)
 		loop.End()
-		r.pool.done(j.delivery.Webhook)
+		r.pool.done(j.delivery.Webhook, len(j.body))
 	}
 }
 
