@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -205,53 +206,91 @@ func (r *Runner) refreshFor(ctx context.Context, claimed []Delivery) {
 	}
 }
 
-// load reads the rows of claimed deliveries of one type again and hands them on. It takes what it puts from places.
+// load reads the rows of claimed deliveries of one type again, page by page, and hands them on. It takes what it puts
+// from places. What the pool has no bytes for it puts back.
 func (r *Runner) load(ctx context.Context, typ string, deliveries []Delivery, places map[string]int) {
-	ro, now := r.webhooks(), r.o.Ledger.Now()
-	records, err := r.reread(ctx, typ, deliveries)
-	if ctx.Err() == nil {
-		r.sayOnce("rows could not be read again; trying later", typ, err)
-	}
-	if err != nil {
-		again := now // we stop: who goes on need not wait
-		if ctx.Err() == nil {
-			again = now.Add(unreadable)
+	now := r.o.Ledger.Now()
+	owed := make(map[string][]Delivery, len(deliveries)) // by row
+	var rows []string
+	for _, d := range deliveries {
+		if owed[d.Row] == nil {
+			rows = append(rows, d.Row)
 		}
+		owed[d.Row] = append(owed[d.Row], d)
+	}
+	for len(rows) > 0 {
+		records, left, err := r.reread(ctx, typ, rows)
+		if ctx.Err() == nil {
+			r.sayOnce("rows could not be read again; trying later", typ, err)
+		}
+		if err != nil {
+			again := now // we stop: who goes on need not wait
+			if ctx.Err() == nil {
+				again = now.Add(unreadable)
+			}
+			r.putBackAll(ctx, owed, again)
+			return
+		}
+		for _, row := range rows { // in the order of the claim, which is that of a rate's times
+			if rec := records[row]; rec != nil {
+				for _, d := range owed[row] {
+					r.hand(ctx, d, rec, now, places)
+				}
+				delete(owed, row)
+			}
+		}
+		rows = slices.DeleteFunc(left, func(row string) bool { // spares the reading of what would be put back
+			full := !slices.ContainsFunc(owed[row], func(d Delivery) bool { return !r.pool.full(d.Webhook) })
+			if full {
+				r.putBackAll(ctx, map[string][]Delivery{row: owed[row]}, now)
+				delete(owed, row)
+			}
+			return full
+		})
+	}
+	for _, gone := range owed {
+		for _, d := range gone {
+			r.settler.record(ctx, died(d, Withdrawn, RowGone, now))
+		}
+	}
+}
+
+func (r *Runner) putBackAll(ctx context.Context, owed map[string][]Delivery, again time.Time) {
+	for _, deliveries := range owed {
 		for _, d := range deliveries {
 			r.settler.record(ctx, putBack(d, again))
 		}
+	}
+}
+
+// hand gives the pool a leased delivery whose row was read, or records why not.
+func (r *Runner) hand(ctx context.Context, d Delivery, rec *Record, now time.Time, places map[string]int) {
+	w := r.webhooks().byID[d.Webhook]
+	if w == nil {
+		r.settler.record(ctx, putBack(d, now.Add(unreadable)))
 		return
 	}
-	var ready []job
-	for _, d := range deliveries {
-		rec, w := records[d.Row], ro.byID[d.Webhook]
-		switch {
-		case w == nil:
-			r.settler.record(ctx, putBack(d, now.Add(unreadable)))
-			continue
-		case rec == nil:
-			r.settler.record(ctx, died(d, Withdrawn, RowGone, now))
-			continue
-		}
-		if done, ok := r.otherVersion(d, w, rec, now); ok {
-			r.settler.record(ctx, done)
-			continue
-		}
-		owed := *rec // others are owed the row, too
-		owed.Action = d.Action
-		body, err := r.encode(w, &owed, d.SeenAt)
-		if err != nil {
-			r.settler.record(ctx, died(d, Rejected, encodeReason(err), now))
-			continue
-		}
-		j := job{delivery: d, webhook: w, body: body, probe: w.State == Held}
-		if !d.SendAt.IsZero() {
-			j.sendAt = time.Now().Add(d.SendAt.Sub(r.o.Ledger.Now()))
-		}
-		ready = append(ready, j)
-		places[d.Webhook]--
+	if done, ok := r.otherVersion(d, w, rec, now); ok {
+		r.settler.record(ctx, done)
+		return
 	}
-	r.pool.put(ready)
+	if r.pool.full(w.ID) {
+		r.settler.record(ctx, putBack(d, now))
+		return
+	}
+	owed := *rec // others are owed the row, too
+	owed.Action = d.Action
+	body, err := r.encode(w, &owed, d.SeenAt)
+	if err != nil {
+		r.settler.record(ctx, died(d, Rejected, encodeReason(err), now))
+		return
+	}
+	j := job{delivery: d, webhook: w, body: body, probe: w.State == Held}
+	if !d.SendAt.IsZero() {
+		j.sendAt = time.Now().Add(d.SendAt.Sub(r.o.Ledger.Now()))
+	}
+	r.pool.put([]job{j})
+	places[d.Webhook]--
 }
 
 // otherVersion is the outcome of a leased delivery whose row is no longer what was to be sent: another version of it
@@ -273,37 +312,25 @@ func (r *Runner) otherVersion(d Delivery, w *Webhook, rec *Record, now time.Time
 	return replaced(d, newer(d, version, action, rec, wanted, now), now), true
 }
 
-// reread reads rows by key, by row. A type that no source has any more is an error.
-func (r *Runner) reread(ctx context.Context, typ string, deliveries []Delivery) (map[string]*Record, error) {
+// reread reads some of these rows by key, by row; left are the others. A type that no source has any more is an error.
+func (r *Runner) reread(ctx context.Context, typ string, rows []string) (records map[string]*Record, left []string, err error) {
 	src := r.sources[typ]
 	if src == nil {
-		return nil, errors.New("the configuration has no such stream")
+		return nil, nil, errors.New("the configuration has no such stream")
 	}
-	seen := make(map[string]bool, len(deliveries))
-	var rows []string
-	for _, d := range deliveries {
-		if !seen[d.Row] {
-			seen[d.Row] = true
-			rows = append(rows, d.Row)
-		}
+	page, err := r.read(ctx, func(ctx context.Context) (page Page, err error) {
+		defer r.contain("reading rows again", &err)
+		page.Records, left, err = src.Read(ctx, rows)
+		return page, err
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	records := make(map[string]*Record, len(rows))
-	for len(rows) > 0 {
-		n := min(len(rows), pageSize)
-		page, err := r.read(ctx, func(ctx context.Context) (page Page, err error) {
-			defer r.contain("reading rows again", &err)
-			page.Records, err = src.Read(ctx, rows[:n])
-			return page, err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Records {
-			records[page.Records[i].Row] = &page.Records[i]
-		}
-		rows = rows[n:]
+	records = make(map[string]*Record, len(page.Records))
+	for i := range page.Records {
+		records[page.Records[i].Row] = &page.Records[i]
 	}
-	return records, nil
+	return records, left, nil
 }
 
 // rest sleeps, or until ctx ends.

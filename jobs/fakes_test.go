@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type table struct {
 	settle    time.Duration
 	versioned bool
 	hold      time.Duration
+	atOnce    int // rows that Read gives; 0: all
 
 	mu   sync.Mutex
 	rows []jobs.Record
@@ -145,9 +147,12 @@ func (s *table) Past(b jobs.Bookmark, rec *jobs.Record) (bool, error) {
 	return n > position(b), err
 }
 
-func (s *table) Read(_ context.Context, rows []string) ([]jobs.Record, error) {
+func (s *table) Read(_ context.Context, rows []string) (records []jobs.Record, left []string, err error) {
+	if n := s.atOnce; n > 0 {
+		rows, left = rows[:min(n, len(rows))], rows[min(n, len(rows)):]
+	}
 	page, err := s.read(0, 1<<30, 1<<30, func(r *jobs.Record) bool { return slices.Contains(rows, r.Row) })
-	return page.Records, err
+	return page.Records, left, err
 }
 
 func (s *table) Keys(since time.Time) jobs.Keys { return &tableKeys{s: s, since: since} }
@@ -187,6 +192,7 @@ type crm struct {
 	attempts []attempt
 	answer   func(a attempt) error // nil: acknowledged
 	reject   func(rec *jobs.Record) bool
+	blanks   int // behind each body
 }
 
 type attempt struct {
@@ -203,11 +209,11 @@ func (c *crm) Encode(_ *jobs.Webhook, rec *jobs.Record, _ time.Time) ([]byte, er
 	if rec.Version != "" {
 		body += " " + rec.Action + " " + rec.Version
 	}
-	return []byte(body), nil
+	return []byte(body + strings.Repeat(" ", c.blanks)), nil
 }
 
 func (c *crm) Push(ctx context.Context, req jobs.Request) (jobs.Answer, error) {
-	a := attempt{at: time.Now(), webhook: req.Webhook.ID, body: string(req.Body), number: req.Attempt}
+	a := attempt{at: time.Now(), webhook: req.Webhook.ID, body: strings.TrimRight(string(req.Body), " "), number: req.Attempt}
 	c.mu.Lock()
 	c.attempts = append(c.attempts, a)
 	answer := c.answer

@@ -171,14 +171,16 @@ func (p Plan) pending(ctx context.Context, src Source, w *Webhook, f func(Planne
 				owed[d.Row] = d
 			}
 		}
-		records, err := src.Read(ctx, rows)
-		if err != nil {
-			return err
-		}
-		for i := range records {
-			d := owed[records[i].Row]
-			if err := p.one(w, &records[i], d.Key, d.SeenAt, f); err != nil {
+		for len(rows) > 0 {
+			var records []Record
+			if records, rows, err = src.Read(ctx, rows); err != nil {
 				return err
+			}
+			for i := range records {
+				d := owed[records[i].Row]
+				if err := p.one(w, &records[i], d.Key, d.SeenAt, f); err != nil {
+					return err
+				}
 			}
 		}
 		if next == "" {

@@ -127,13 +127,14 @@ func (c *reconciler) restore(ctx context.Context, missing []*owing) (entered int
 	if len(missing) == 0 {
 		return 0, nil
 	}
-	lost := make([]Delivery, len(missing))
-	for i, o := range missing {
-		lost[i].Row = o.rec.Row
-	}
-	records, err := c.r.reread(ctx, c.src.Type(), lost)
-	if err != nil {
-		return 0, err
+	lost := map[string][]*owing{} // by row
+	var rows []string
+	for _, o := range missing {
+		if lost[o.rec.Row] == nil {
+			rows = append(rows, o.rec.Row)
+		}
+		lost[o.rec.Row] = append(lost[o.rec.Row], o)
+		o.lapsed = true
 	}
 	seen := c.r.firesSeen()
 	runs, err := c.r.gathering(ctx)
@@ -142,16 +143,21 @@ func (c *reconciler) restore(ctx context.Context, missing []*owing) (entered int
 	}
 	d := &draft{wanted: map[string]int{}, seen: seen}
 	now := c.r.o.Ledger.Now()
-	for _, o := range missing {
-		rec := records[o.rec.Row]
-		if rec != nil && o.w.WantsChatbot(rec.Chatbot) && versionOf(c.src, rec) == versionOf(c.src, o.rec) && rec.Action == o.rec.Action {
-			before := len(d.entries)
-			d.add(c.r, o.w, rec, runs, now)
-			if len(d.entries) > before {
-				continue
+	for len(rows) > 0 {
+		records, left, err := c.r.reread(ctx, c.src.Type(), rows)
+		if err != nil {
+			return 0, err
+		}
+		rows = left
+		for row, rec := range records {
+			for _, o := range lost[row] {
+				if o.w.WantsChatbot(rec.Chatbot) && versionOf(c.src, rec) == versionOf(c.src, o.rec) && rec.Action == o.rec.Action {
+					before := len(d.entries)
+					d.add(c.r, o.w, rec, runs, now)
+					o.lapsed = len(d.entries) == before
+				}
 			}
 		}
-		o.lapsed = true
 	}
 	if len(d.entries) == 0 {
 		return 0, nil

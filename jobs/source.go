@@ -45,6 +45,9 @@ type Source interface {
 	End(ctx context.Context) (Bookmark, error)
 	// After returns at most limit records past b. A row committed late, below rows already returned, is returned by
 	// a later call. A record may be returned twice; none is left out. The error is ErrRestored where it applies.
+	//
+	// What is read at once is bounded in bytes too: a page of large records holds fewer of them, and whether anything is
+	// left only Drained says. A record that is too large has a TooLargeError in place of its fields.
 	After(ctx context.Context, b Bookmark, limit int) (Page, error)
 	// Older returns at most limit records at or behind until (those for which Past is false) and past cursor, a
 	// position that Older returned or "", of these chatbots (AllChatbots alone: all), created at or after since and
@@ -54,8 +57,9 @@ type Source interface {
 	CountOlder(ctx context.Context, until Bookmark, chatbots []string, since, before time.Time) (int, error)
 	// Past reports whether rec was not yet visible at b.
 	Past(b Bookmark, rec *Record) (bool, error)
-	// Read returns those of these rows that still exist, in any order, whether or not they still match `where`.
-	Read(ctx context.Context, rows []string) ([]Record, error)
+	// Read returns those of these rows that still exist, in any order, whether or not they still match `where`. left are
+	// rows that were not looked for, because so many or so large ones were: call it again with these.
+	Read(ctx context.Context, rows []string) (records []Record, left []string, err error)
 	// Keys begins to read the keys of the rows that meet `where` and came to be as they are (Record.Stands) at or after
 	// since, and of those of which that is not known.
 	Keys(since time.Time) Keys

@@ -173,9 +173,9 @@ func (s interruptedTable) Older(ctx context.Context, cursor, until jobs.Bookmark
 	return s.table.Older(ctx, cursor, until, chatbots, since, before, min(limit, 50))
 }
 
-func (s interruptedTable) Read(ctx context.Context, rows []string) ([]jobs.Record, error) {
+func (s interruptedTable) Read(ctx context.Context, rows []string) (records []jobs.Record, left []string, err error) {
 	if err := s.call(ctx, "Read"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return s.table.Read(ctx, rows)
 }

@@ -62,7 +62,7 @@ func (c *checkup) run(ctx context.Context) error {
 		return err
 	}
 	// The statement that every scan makes: rights, `where` and the query's columns show here.
-	if _, err := s.Latest(ctx, 1); err != nil {
+	if _, err := s.latest(ctx, &s.conv, 1); err != nil {
 		return err
 	}
 	c.cfg = &s.cfg
@@ -182,7 +182,7 @@ func (c *checkup) times(ctx context.Context, q querier, s *Stream) error {
 	var rows []row // a sample
 	if c.d.eng.name() == "sqlite" || c.cfg.versioned() || !isTime(s.conv.created) {
 		var err error
-		if rows, err = s.rows(ctx, q, fmt.Sprintf("%s %s limit 100", s.selects(s.shape.key), s.cursor.latest())); err != nil {
+		if rows, _, err = s.rowsAs(ctx, q, &s.bare, s.selectsAs(&s.bare, s.shape.key)+" "+s.cursor.latest()+" limit 100"); err != nil {
 			return err
 		}
 	}

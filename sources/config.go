@@ -35,6 +35,7 @@ type Config struct {
 	Settle      time.Duration
 	Cursor      string        // CursorAuto ("" too), CursorGaps or CursorCreated
 	GapKeep     time.Duration // gaps: how long a skipped id is looked for; 0: DefaultGapKeep
+	MaxBody     int           // bytes that a row's fields may take: see jobs.TooLargeError; 0: jobs.MaxBody
 	Lookback    time.Duration // created: rows may become visible this long after their creation time
 }
 

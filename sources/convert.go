@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -56,7 +57,7 @@ func (c *converter) before() int {
 	return 4
 }
 
-// columns counts all columns.
+// columns counts all columns but the size.
 func (c *converter) columns() int {
 	n := c.before()
 	for i := range c.fields {
@@ -66,6 +67,12 @@ func (c *converter) columns() int {
 	}
 	return n
 }
+
+// reads reports whether fields are read; then rows have a size, behind all other columns.
+func (c *converter) reads() bool { return c.columns() > c.before() }
+
+// most is how many bytes a row's fields may take.
+func (c *converter) most() int { return cmp.Or(c.cfg.MaxBody, jobs.MaxBody) }
 
 func (c *converter) row(values []any) row {
 	r := row{Record: jobs.Record{Type: c.cfg.Type, Action: jobs.ActionCreate}, key: values[0], created: values[2], at: values[2]}
@@ -93,6 +100,14 @@ func (c *converter) row(values []any) row {
 		if isDeleted(values[5]) {
 			r.Action = jobs.ActionRemove
 		}
+	}
+	if c.reads() {
+		size, _ := values[len(values)-1].(int64)
+		if size > int64(c.most()) {
+			r.Err = &jobs.TooLargeError{What: "its fields take", Bytes: int(size), Most: c.most()}
+			return r
+		}
+		r.bytes = int(size)
 	}
 	r.Fields = make([]jobs.Field, len(c.fields))
 	next := c.before()

@@ -213,7 +213,7 @@ func TestQueryStream(t *testing.T) {
 				if len(recs) != 1 || recs[0].Field("FirstName") != "Ann!" {
 					t.Fatalf("records %+v", recs)
 				}
-				got, err := s.Read(b.ctx, keysOf(recs))
+				got, err := b.read(s, keysOf(recs))
 				if err != nil || len(got) != 1 {
 					t.Errorf("Read: %v, %v", got, err)
 				}

@@ -82,7 +82,7 @@ func (c *gapsCursor) count(ctx context.Context, until jobs.Bookmark, f filter) (
 	return n, true, err
 }
 
-// count lets the database count what was final; the rows since then are looked at one by one.
+// count lets the database count what was final; the rows since then are looked at one by one. f is bare.
 func (c *createdCursor) count(ctx context.Context, until jobs.Bookmark, f filter) (n int, ok bool, err error) {
 	end, err := c.marks.get(until, parseCreatedMark)
 	if err != nil {

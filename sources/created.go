@@ -172,14 +172,15 @@ func (c *createdCursor) page(ctx context.Context, q querier, at *place, from tim
 			continue
 		}
 		st := c.statement(regions, at, f, limit)
-		rows, err = st.rows(ctx, q)
+		var cut bool
+		rows, cut, err = st.rows(ctx, q)
 		if err != nil {
 			return nil, false, err
 		}
 		switch {
 		case len(rows) == 0:
 			continue
-		case len(rows) < limit:
+		case len(rows) < limit && !cut:
 			drained = at.region == len(regions)
 			*at = place{region: at.region + 1}
 			return rows, drained, nil

@@ -295,7 +295,7 @@ func TestCreatedTypes(t *testing.T) {
 			if age := time.Since(recs[0].Created); typ != "date" && (age < -2*time.Second || age > time.Minute) {
 				t.Errorf("created %s ago", age)
 			}
-			got, err := s.Read(b.ctx, keysOf(recs))
+			got, err := b.read(s, keysOf(recs))
 			if err != nil || len(got) != 2 {
 				t.Errorf("Read %v gave %d records, %v", keysOf(recs), len(got), err)
 			}
@@ -397,7 +397,7 @@ func TestCreatedSQLite(t *testing.T) {
 				for _, r := range older.Records {
 					keys = append(keys, r.Row)
 				}
-				again, err := s.Read(b.ctx, keys)
+				again, err := b.read(s, keys)
 				if err != nil || len(again) != old {
 					t.Errorf("Read gave %d of %d, %v", len(again), old, err)
 				}

@@ -22,7 +22,7 @@ func (c *createdCursor) end(ctx context.Context) (jobs.Bookmark, error) {
 				m.pass = &createdPass{next: m.low, undated: true}
 			}
 			var rows []row
-			rows, drained, err = c.page(ctx, q, &m.pass.place, m.low, true, filter{}, endPage)
+			rows, drained, err = c.page(ctx, q, &m.pass.place, m.low, true, filter{bare: true}, endPage)
 			if err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ func (c *createdCursor) describe(b jobs.Bookmark) (string, int) {
 }
 
 func (c *createdCursor) at(ctx context.Context, id string) (jobs.Bookmark, error) {
-	records, err := c.s.Read(ctx, []string{id})
+	records, _, err := c.s.Read(ctx, []string{id})
 	if err != nil {
 		return "", err
 	}

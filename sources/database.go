@@ -47,6 +47,12 @@ type engine interface {
 	text(expr string) string
 	// json is a column of a type as a JSON text; one that is text already is taken to be one.
 	json(column, typ string) string
+	// size is how many bytes the text of a field takes, "" where that is always little. unlessLarge is what a field
+	// gives out, expr made of column, where it may leave out a value that takes more than most.
+	size(expr, typ string) string
+	unlessLarge(expr, column string, most int) string
+	// bounded makes a statement that a converter reads by end with the page: see pageBytes.
+	bounded(query string, c *converter) string
 	// oneOf says that expr, as text, is one of a list, which is parameter n and what arg gives.
 	oneOf(expr string, n int, list []string) (condition string, args []any)
 	// issued is the last id that the stream's sequence gave out, and its increment; ok is false where there is none

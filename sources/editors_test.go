@@ -143,7 +143,7 @@ func TestVersionsModel(t *testing.T) {
 		for i := range rows {
 			keys = append(keys, strconv.Itoa(i+1))
 		}
-		current, err := s.Read(b.ctx, keys)
+		current, err := b.read(s, keys)
 		if err != nil || len(current) != rows {
 			t.Fatalf("%d rows of %d, %v", len(current), rows, err)
 		}
@@ -299,7 +299,7 @@ func TestEditors(t *testing.T) {
 	if err := b.app.Get(&there, "select count(*) from appointments"); err != nil || there != len(keys) {
 		t.Errorf("%d rows of %d, %v", len(keys), there, err)
 	}
-	current, err := streams[0].Read(b.ctx, keys)
+	current, err := b.read(streams[0], keys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,8 +190,8 @@ func (c *gapsCursor) older(ctx context.Context, at, until jobs.Bookmark, f filte
 	for i := 0; i < emptyPages && len(page.Records) == 0 && !page.Drained; i++ {
 		st := c.olderStatement(m.high, end.high, f, limit)
 		err := c.s.db.eng.read(ctx, func(q querier) error {
-			rows, err := c.s.rows(ctx, q, st.sql(), st.args...)
-			page.Drained = len(rows) < limit
+			rows, cut, err := st.rows(ctx, q)
+			page.Drained = len(rows) < limit && !cut
 			kept := rows[:0]
 			for i := range rows {
 				m.any, m.high = true, rows[i].id
@@ -215,6 +215,9 @@ func (c *gapsCursor) older(ctx context.Context, at, until jobs.Bookmark, f filte
 
 func (c *gapsCursor) olderStatement(from, to int64, f filter, limit int) *statement {
 	st, id := newStatement(c.s), c.s.shape.key
+	if f.bare {
+		st.conv = &c.s.bare
+	}
 	st.add(id + " > " + st.arg(from) + c.idCast)
 	st.add(id + " <= " + st.arg(to) + c.idCast)
 	st.matching()

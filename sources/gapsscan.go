@@ -103,13 +103,15 @@ func (s *gapsScan) look(ctx context.Context, full bool) (all bool, err error) {
 			return false, nil
 		}
 		seen, next := gaps.arrays()
-		rows, err := s.c.s.rows(ctx, s.q, s.c.gapsSQL, seen, next, s.room)
+		rows, cut, err := s.c.s.rows(ctx, s.q, s.c.gapsSQL, seen, next, s.room)
 		if err != nil {
 			return false, err
 		}
 		s.rows = append(s.rows, rows...)
 		s.mark.gaps = s.mark.gaps.without(idsOf(rows), s.c.increment())
-		s.room -= len(rows)
+		if s.room -= len(rows); cut {
+			s.room = 0
+		}
 		if s.room == 0 {
 			return false, nil
 		}
@@ -129,11 +131,11 @@ func (s *gapsScan) page(ctx context.Context, seq issued, known bool) (short bool
 	if s.mark.any {
 		from = s.mark.high
 	}
-	rows, err := s.c.s.rows(ctx, s.q, s.c.pageSQL, from, s.room)
+	rows, cut, err := s.c.s.rows(ctx, s.q, s.c.pageSQL, from, s.room)
 	if err != nil || len(rows) == 0 {
 		return true, err
 	}
-	short = len(rows) < s.room
+	short = len(rows) < s.room && !cut
 	s.room -= len(rows)
 	s.rows = rows
 	for i := range rows {

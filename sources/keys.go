@@ -98,7 +98,7 @@ func (k *keysScan) page(ctx context.Context, q querier, at *place, limit int) (r
 	if k.byTime {
 		return k.times.page(ctx, q, at, k.since, true, filter{bare: true}, limit)
 	}
-	rows, err = k.statement(at, limit).rows(ctx, q)
+	rows, _, err = k.statement(at, limit).rows(ctx, q) // keys alone cut no page
 	if len(rows) > 0 {
 		at.key = rows[len(rows)-1].key
 	}

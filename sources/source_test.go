@@ -209,6 +209,16 @@ func (b *bench) records(s *Stream, at *jobs.Bookmark, limit int) []jobs.Record {
 	}
 }
 
+// read reads rows again, all that are there.
+func (b *bench) read(s *Stream, keys []string) (all []jobs.Record, err error) {
+	for len(keys) > 0 && err == nil {
+		var records []jobs.Record
+		records, keys, err = s.Read(b.ctx, keys)
+		all = append(all, records...)
+	}
+	return all, err
+}
+
 func keysOf(records []jobs.Record) []string {
 	keys := []string{}
 	for i := range records {

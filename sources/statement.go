@@ -34,14 +34,22 @@ func (s *Stream) selectsAs(conv *converter, key string) string {
 		list = append(list, eng.output(s.at.expr), deleted)
 	}
 	for i := range conv.fields {
-		if f := &conv.fields[i]; f.json {
-			list = append(list, eng.json(pq.QuoteIdentifier(f.column), f.typ))
-		} else if f.column != "" {
-			list = append(list, eng.output(pq.QuoteIdentifier(f.column)))
+		f := &conv.fields[i]
+		if f.column == "" {
+			continue
 		}
+		column := pq.QuoteIdentifier(f.column)
+		expr := eng.output(column)
+		if f.json {
+			expr = eng.json(column, f.typ)
+		}
+		list = append(list, eng.unlessLarge(expr, column, conv.most()))
 	}
 	for i := range list { // or "order by id" would mean the text that is given out
 		list[i] += " as leadrelay_" + strconv.Itoa(i)
+	}
+	if conv.reads() {
+		list = append(list, s.sizes(conv)+" as "+sizeColumn)
 	}
 	return "select " + strings.Join(list, ", ") + " from " + s.shape.from
 }
@@ -86,8 +94,8 @@ func (st *statement) sql() string {
 		" order by " + st.order + " limit " + strconv.Itoa(st.limit)
 }
 
-// rows reads the rows.
-func (st *statement) rows(ctx context.Context, q querier) ([]row, error) {
+// rows reads the rows: see Stream.rows.
+func (st *statement) rows(ctx context.Context, q querier) (rows []row, cut bool, err error) {
 	return st.s.rowsAs(ctx, q, st.conv, st.sql(), st.args...)
 }
 
@@ -100,31 +108,42 @@ type row struct {
 	at      any   // what the created cursor orders by, likewise
 	matches bool  // `where`
 	nobody  bool  // it has no chatbot
+	bytes   int   // its fields take; 0 where they were not read
 }
 
-func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) ([]row, error) {
+// rows reads the rows that a statement of selects gives. cut says that their bytes filled the page, and that there may
+// be more: those that were read come first in the statement's order.
+func (s *Stream) rows(ctx context.Context, q querier, query string, args ...any) (rows []row, cut bool, err error) {
 	return s.rowsAs(ctx, q, &s.conv, query, args...)
 }
 
-func (s *Stream) rowsAs(ctx context.Context, q querier, conv *converter, query string, args ...any) ([]row, error) {
+func (s *Stream) rowsAs(ctx context.Context, q querier, conv *converter, query string, args ...any) (rows []row, cut bool, err error) {
+	if conv.reads() {
+		query = s.db.eng.bounded(query, conv)
+	}
 	rs, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, masked(err)
+		return nil, false, masked(err)
 	}
 	defer rs.Close()
-	values := make([]any, conv.columns())
+	values := make([]any, conv.columns(), conv.columns()+1)
+	if conv.reads() {
+		values = append(values, nil)
+	}
 	into := make([]any, len(values))
 	for i := range values {
 		into[i] = &values[i]
 	}
-	var rows []row
-	for rs.Next() {
+	bytes := 0
+	for bytes < pageBytes && rs.Next() {
 		if err := rs.Scan(into...); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		rows = append(rows, conv.row(values))
+		r := conv.row(values)
+		bytes += r.bytes
+		rows = append(rows, r)
 	}
-	return rows, masked(rs.Err())
+	return rows, bytes >= pageBytes, masked(rs.Err())
 }
 
 // records appends what may be given out of rows to list.

@@ -239,14 +239,16 @@ func (s *Stream) CountOlder(ctx context.Context, until jobs.Bookmark, chatbots [
 	if chatbots != nil && len(chatbots) == 0 || until == "" {
 		return 0, nil
 	}
-	count, ok, err := s.cursor.count(ctx, until, newFilter(chatbots, since, before))
+	f := newFilter(chatbots, since, before)
+	f.bare = true
+	count, ok, err := s.cursor.count(ctx, until, f)
 	if ok || err != nil {
 		return count, s.wrap("count older rows", err)
 	}
 	for at, drained := jobs.Bookmark(""), false; !drained; {
-		p, err := s.Older(ctx, at, until, chatbots, since, before, 5000)
+		p, err := s.cursor.older(ctx, at, until, f, 5000)
 		if err != nil {
-			return 0, err
+			return 0, s.wrap("count older rows", err)
 		}
 		count += len(p.Records)
 		at, drained = p.Bookmark, p.Drained
@@ -282,36 +284,65 @@ func (s *Stream) Lag(ctx context.Context, b jobs.Bookmark) (time.Duration, error
 	return max(0, s.db.now().Sub(oldest)), nil
 }
 
-// readAtOnce is how many keys one statement of Read names.
+// readAtOnce is how many keys a statement of Read names at most.
 const readAtOnce = 500
 
 // Read implements jobs.Source.
-func (s *Stream) Read(ctx context.Context, keys []string) ([]jobs.Record, error) {
-	var records []jobs.Record
-	for chunk := range slices.Chunk(keys, readAtOnce) {
-		condition, args := s.db.eng.byKey(s.shape, &s.cfg, chunk)
-		err := s.db.eng.read(ctx, func(q querier) error {
-			rows, err := s.rows(ctx, q, s.selects(s.shape.key)+" where "+condition, args...)
-			records = s.records(records, rows, false)
-			return err
-		})
-		if err != nil {
-			return nil, s.wrap("read rows again", err)
-		}
-	}
-	return records, nil
-}
-
-// Latest returns the newest n rows, whatever they are: what `check` tries to encode. Rows that belong to nobody are
-// left out.
-func (s *Stream) Latest(ctx context.Context, n int) ([]jobs.Record, error) {
-	var records []jobs.Record
-	err := s.db.eng.read(ctx, func(q querier) error {
-		rows, err := s.rows(ctx, q, fmt.Sprintf("%s %s limit %d", s.selects(s.shape.key), s.cursor.latest(), n))
-		records = s.records(nil, rows, false)
+func (s *Stream) Read(ctx context.Context, keys []string) (records []jobs.Record, left []string, err error) {
+	keys, left = keys[:min(len(keys), readAtOnce)], keys[min(len(keys), readAtOnce):]
+	condition, args := s.db.eng.byKey(s.shape, &s.cfg, keys)
+	var rows []row
+	var cut bool
+	err = s.db.eng.read(ctx, func(q querier) (err error) {
+		rows, cut, err = s.rows(ctx, q, s.selects(s.shape.key)+" where "+condition, args...)
 		return err
 	})
-	return records, s.wrap("read the latest rows", err)
+	if err != nil {
+		return nil, nil, s.wrap("read rows again", err)
+	}
+	if cut {
+		left = append(without(keys, rows), left...)
+	}
+	return s.records(nil, rows, false), left, nil
+}
+
+// without are the keys that are not these rows'; none where that would be all: then no key is one of a row.
+func without(keys []string, rows []row) []string {
+	read := make(map[string]bool, len(rows))
+	for i := range rows {
+		read[rows[i].Row] = true
+	}
+	var left []string
+	for _, key := range keys {
+		if !read[key] {
+			left = append(left, key)
+		}
+	}
+	if len(left) == len(keys) {
+		return nil
+	}
+	return left
+}
+
+// Latest returns the keys of the newest n rows, whatever they are: what `check` tries to encode. Rows that belong to
+// nobody are left out.
+func (s *Stream) Latest(ctx context.Context, n int) (keys []string, err error) {
+	rows, err := s.latest(ctx, &s.bare, n)
+	for i := range rows {
+		if !rows[i].nobody {
+			keys = append(keys, rows[i].Row)
+		}
+	}
+	return keys, err
+}
+
+// latest reads the newest n rows, or as many as a page may hold.
+func (s *Stream) latest(ctx context.Context, conv *converter, n int) (rows []row, err error) {
+	err = s.db.eng.read(ctx, func(q querier) (err error) {
+		rows, _, err = s.rowsAs(ctx, q, conv, fmt.Sprintf("%s %s limit %d", s.selectsAs(conv, s.shape.key), s.cursor.latest(), n))
+		return err
+	})
+	return rows, s.wrap("read the latest rows", err)
 }
 
 func (s *Stream) wrap(doing string, err error) error {

@@ -114,7 +114,7 @@ func TestVersions(t *testing.T) {
 			recs = b.records(s, &at, 1)
 			wantStory(t, "deleted", recs, "2 remove 22:13:04.250000Z 1ms")
 			wantStory(t, "each once", b.records(s, &at, 1))
-			again, err := s.Read(b.ctx, []string{"1", "2"})
+			again, err := b.read(s, []string{"1", "2"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -348,7 +348,7 @@ func TestVersionsWhere(t *testing.T) {
 				t.Errorf("%s: row %s is past: %v, %v", name, recs[i].Row, past, err)
 			}
 		}
-		again, err := s.Read(b.ctx, []string{"2"})
+		again, err := b.read(s, []string{"2"})
 		if err != nil || len(again) != 1 || again[0].Version <= recs[0].Version[:17] || again[0].Updated.IsZero() {
 			t.Errorf("%s: read again %v, %v", name, again, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -26,13 +27,13 @@ func (c *checkup) source(ctx context.Context, sink *sinks.HTTP) {
 	c.webhookSource(ctx, db)
 	missing := 0
 	for _, s := range c.config.Streams {
-		stream, err := db.Stream(ctx, streamConfig(s))
+		stream, err := db.Stream(ctx, streamConfig(s, c.config.Push))
 		if s.Optional && sources.IsMissing(err) && missing < len(c.config.Streams)-1 {
 			missing++
 			c.say(sources.LevelWarn, "%v; left out, as one of the two default streams may be", err)
 			continue
 		}
-		found, checkErr := db.Check(ctx, streamConfig(s))
+		found, checkErr := db.Check(ctx, streamConfig(s, c.config.Push))
 		unfit := checkErr != nil
 		for _, f := range found {
 			c.say(f.Level, "%s", f.Text)
@@ -115,44 +116,55 @@ func (c *checkup) rightRows(rows []webhookRow) (right []jobs.Webhook, wrong []st
 
 // rows tries to encode a stream's latest rows for each webhook that wants them.
 func (c *checkup) rows(ctx context.Context, stream *sources.Stream, sink *sinks.HTTP) {
-	records, err := stream.Latest(ctx, checkRows)
+	latest, err := stream.Latest(ctx, checkRows)
+	rows, wanted, bad := 0, 0, 0
+	for left := latest; err == nil && len(left) > 0; {
+		var records []jobs.Record
+		records, left, err = stream.Read(ctx, left) // not all at once: they may be large
+		slices.SortFunc(records, func(a, b jobs.Record) int {
+			return cmp.Compare(slices.Index(latest, a.Row), slices.Index(latest, b.Row))
+		})
+		for i := range records {
+			n := c.row(&records[i], sink, &bad)
+			if wanted += n; n > 0 {
+				rows++
+			}
+		}
+	}
 	if err != nil {
 		c.say(sources.LevelError, "stream %s: latest rows: %v", stream.Type(), err)
 		return
 	}
-	rows, wanted, bad := 0, 0, 0
-	for i := range records {
-		rec := &records[i]
-		before := wanted
-		for j := range c.webhooks {
-			w := &c.webhooks[j]
-			if !w.Wants(rec.Chatbot, rec.Type) {
-				continue
-			}
-			wanted++
-			err := rec.Err
-			if err == nil {
-				_, err = sink.Encode(w, rec, time.Now())
-			}
-			if err == nil {
-				continue
-			}
-			if bad++; bad <= 5 { // the rest are likely the same
-				c.say(sources.LevelError, "stream %s: row %s for webhook %s: %v", rec.Type, rec.Row, w.ID, err)
-			}
-		}
-		if wanted > before {
-			rows++
-		}
-	}
 	switch {
 	case bad > 0:
 		c.say(sources.LevelError, "stream %s: %d of the latest %d records cannot be sent", stream.Type(), bad, wanted)
-	case wanted == 0 && len(records) > 0:
-		c.say(sources.LevelWarn, "stream %s: none of its latest %d rows is of a chatbot that a webhook names", stream.Type(), len(records))
+	case wanted == 0 && len(latest) > 0:
+		c.say(sources.LevelWarn, "stream %s: none of its latest %d rows is of a chatbot that a webhook names", stream.Type(), len(latest))
 	default:
-		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), rows, len(records))
+		c.say("ok", "stream %s: cursor %s; %d of the latest %d rows are wanted and can be sent", stream.Type(), stream.Cursor(), rows, len(latest))
 	}
+}
+
+// row tries to encode a row for each webhook that wants it, and says how many do. It counts in bad where it cannot.
+func (c *checkup) row(rec *jobs.Record, sink *sinks.HTTP, bad *int) (wanted int) {
+	for i := range c.webhooks {
+		w := &c.webhooks[i]
+		if !w.Wants(rec.Chatbot, rec.Type) {
+			continue
+		}
+		wanted++
+		err := rec.Err
+		if err == nil {
+			_, err = sink.Encode(w, rec, time.Now())
+		}
+		if err == nil {
+			continue
+		}
+		if *bad++; *bad <= 5 { // the rest are likely the same
+			c.say(sources.LevelError, "stream %s: row %s for webhook %s: %v", rec.Type, rec.Row, w.ID, err)
+		}
+	}
+	return wanted
 }
 
 // deletions looks whether the webhooks of a stream that knows of deletions are told of them.

@@ -75,7 +75,7 @@ func (a *app) printSQL(make sqlText) error {
 	}
 	var streams []sources.Config
 	for _, s := range c.Streams {
-		streams = append(streams, streamConfig(s))
+		streams = append(streams, streamConfig(s, c.Push))
 	}
 	text := make(engine, c, streams)
 	if a.json {

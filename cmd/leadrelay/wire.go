@@ -133,7 +133,7 @@ func (p *parts) openSource(ctx context.Context) error {
 	var streams []jobs.Source
 	var missing []error
 	for _, s := range p.config.Streams {
-		stream, err := db.Stream(ctx, streamConfig(s))
+		stream, err := db.Stream(ctx, streamConfig(s, p.config.Push))
 		switch {
 		case err == nil:
 			streams = append(streams, stream)
@@ -289,11 +289,11 @@ func newSink(c *config.Resolved) (*sinks.HTTP, error) {
 	return sink, nil
 }
 
-func streamConfig(s config.Stream) sources.Config {
+func streamConfig(s config.Stream, push config.Push) sources.Config {
 	c := sources.Config{
 		Type: s.Type, Table: s.Table, Query: s.Query, ID: s.ID, Chatbot: s.Chatbot, Created: s.Created,
 		Updated: s.Updated, Deleted: s.Deleted, CreatedZone: s.CreatedZone, Where: s.Where, Settle: s.Settle, Cursor: string(s.Cursor),
-		GapKeep: s.GapKeep, Lookback: s.Lookback,
+		GapKeep: s.GapKeep, Lookback: s.Lookback, MaxBody: push.MaxBody,
 	}
 	for _, f := range s.Fields {
 		c.Fields = append(c.Fields, sources.Mapping{Name: f.Name, Column: f.Column, JSON: f.JSON, Const: f.Const})

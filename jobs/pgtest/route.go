@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 )
 
 // A Route leads connections to a server, and can forget those that are open, as a router does that was restarted: what
@@ -13,6 +14,7 @@ type Route struct {
 	to       string
 	listener net.Listener
 	conns    sync.WaitGroup
+	sent     atomic.Int64
 
 	mu        sync.Mutex
 	forgotten chan struct{} // closed: the connections made before
@@ -50,6 +52,9 @@ func (r *Route) Forget() {
 	r.forgotten = make(chan struct{})
 }
 
+// Sent is how many bytes the server has sent by the route.
+func (r *Route) Sent() int64 { return r.sent.Load() }
+
 // Close takes no more connections, and waits until those that are open are closed by their clients.
 func (r *Route) Close() {
 	_ = r.listener.Close()
@@ -67,7 +72,7 @@ func (r *Route) lead(client net.Conn) {
 	forgotten := r.forgotten
 	r.mu.Unlock()
 	r.conns.Go(func() {
-		pass(client, server, forgotten)
+		pass(client, &counting{server, &r.sent}, forgotten)
 		select {
 		case <-forgotten: // the client hears of nothing any more
 		default:
@@ -78,7 +83,7 @@ func (r *Route) lead(client net.Conn) {
 }
 
 // pass copies until from ends, or to can be written no more. What comes once it is forgotten is lost.
-func pass(to, from net.Conn, forgotten <-chan struct{}) {
+func pass(to io.Writer, from io.Reader, forgotten <-chan struct{}) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -95,4 +100,16 @@ func pass(to, from net.Conn, forgotten <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// A counting reader counts what was read.
+type counting struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
