@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,9 +51,7 @@ func severalDaemons(o *ordeal) {
 	app.insertPersons("leads", "a", 200) // more than one of them has workers for
 	o.until(func() bool { return crm.underWay(paused.name, "fenced", refuses) >= 3 }, "requests of the one to be paused are under way")
 	at := paused.pause()
-	paused.o.until(func() bool {
-		return taken.MatchString(again.since(at)) || taken.MatchString(other.since(at))
-	}, "another takes its records")
+	o.until(o.takenFrom(paused, at, again, other), "another takes its records")
 	time.Sleep(2 * time.Second)
 	paused.resume()
 	paused.says("the lease ran out")
@@ -76,6 +75,40 @@ func severalDaemons(o *ordeal) {
 
 // taken is said by who takes back what another was sending.
 var taken = regexp.MustCompile(`records that a dead process was sending are due again`)
+
+// takenFrom reports whether one of the others has said, since then, that it took back what this process was sending. They
+// say so of the killed ones too, whose leases may run out just then. So what was said counts once the process's own lease
+// is gone from the ledger, which it is before it is said.
+func (o *ordeal) takenFrom(l *life, at time.Time, others ...*life) func() bool {
+	o.t.Helper()
+	if !o.leases(l) {
+		o.t.Fatalf("the ledger has no lease of %s", l.name)
+	}
+	said := 0
+	return func() bool {
+		n := 0
+		for _, other := range others {
+			n += len(taken.FindAllString(other.since(at), -1))
+		}
+		if n == said {
+			return false
+		}
+		said = n
+		return !o.leases(l)
+	}
+}
+
+// leases reports whether the ledger has a lease of a process.
+func (o *ordeal) leases(l *life) (has bool) {
+	o.t.Helper()
+	o.read(func(db *sql.DB, schema string) {
+		owner := fmt.Sprintf("%% pid %d", l.cmd.Process.Pid)
+		if err := db.QueryRowContext(o.ctx, `select exists (select 1 from `+schema+`leases where owner like $1)`, owner).Scan(&has); err != nil {
+			o.t.Fatal(err)
+		}
+	})
+	return has
+}
 
 // auditFence demands that nothing of what the paused process had under way was recorded by it: the records came again from
 // others, and the ledger counts one attempt less than came.
