@@ -88,7 +88,7 @@ immediate: true
 // the copy, calls then, and lets the process go on.
 func copyLedger(t *testing.T, ledger string) func(p *process, then func()) {
 	t.Helper()
-	copied, restored := func() error { return nil }, func() error { return nil }
+	var copied, restored func() error
 	if path, ok := cutSQLite(ledger); ok {
 		older := filepath.Join(t.TempDir(), "older.db")
 		copied = func() error { return backup(path, "NewBackup", older) }
