@@ -1,5 +1,5 @@
-# The commands of this repository; `make` lists them. They need Go and make. `make test` runs PostgreSQL, Node, Python,
-# PHP, a C compiler (for -race) and systemd's tools besides, and installs those where it may: see .ci/needs.
+# The commands of this repository; `make` lists them. They need Go and make. `make test` runs PostgreSQL, pgbouncer, Node,
+# Python, PHP, a C compiler (for -race) and systemd's tools besides, and installs those where it may: see .ci/needs.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

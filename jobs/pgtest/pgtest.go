@@ -42,6 +42,7 @@ var (
 	shared struct {
 		sync.Mutex
 		server *Server
+		pooler *Pooler
 	}
 	databases atomic.Int64
 )
@@ -53,6 +54,9 @@ func Main(m interface{ Run() int }) int {
 	defer func() {
 		shared.Lock()
 		defer shared.Unlock()
+		if shared.pooler != nil {
+			shared.pooler.Remove()
+		}
 		if shared.server != nil {
 			shared.server.Remove()
 		}
