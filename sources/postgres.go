@@ -40,11 +40,14 @@ func openPostgres(dsn string) (*postgres, error) {
 	setDefault("connect_timeout", "10")
 	setDefault("fallback_application_name", "leadrelay")
 	u.RawQuery = q.Encode()
-	connector, err := pq.NewConnector(u.String())
+	cfg, err := pq.NewConfig(u.String())
 	if err != nil {
 		return nil, fmt.Errorf("the source's URL: %w", err)
 	}
-	pool := pgpool.New(connector, 8, 4, nil)
+	pool, err := pgpool.New(cfg, 8, 4, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the source's URL: %w", err)
+	}
 	return &postgres{dsn: u.String(), pool: pool, db: sqlx.NewDb(pool.DB, "postgres")}, nil
 }
 

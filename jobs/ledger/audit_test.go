@@ -63,7 +63,7 @@ var rules = []struct{ name, offenders string }{
 func (l *Ledger) audit() error {
 	var broken []string
 	for _, r := range rules {
-		rows, err := l.read.Query(r.offenders)
+		rows, err := l.read.Query(l.text(r.offenders))
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -15,9 +16,9 @@ import (
 	"github.com/lib/pq"
 )
 
-// The statements of this package are written once, in PostgreSQL's words. These rewrites make them SQLite's. They
-// hold by convention: a batch (unnest) is named with `as`, its parameters are the statement's last, and on SQLite
-// they are one parameter, a JSON array of rows.
+// The statements of this package are written once, in PostgreSQL's words and without schemas. These rewrites make them
+// SQLite's. They hold by convention: a batch (unnest) is named with `as`, its parameters are the statement's last, and on
+// SQLite they are one parameter, a JSON array of rows.
 var rewrites = []struct {
 	from *regexp.Regexp
 	to   func(groups []string) string
@@ -41,8 +42,26 @@ var rewrites = []struct {
 	{regexp.MustCompile(`(\$\d+)::\w+`), func(g []string) string { return g[1] }},
 }
 
-// A statement is prepared when the ledger is opened, so that a transaction never waits for a second connection to
-// prepare one, and that a mistake in it shows at once.
+// named finds the ledger's tables in a statement, to put their schema before them: no session's search_path names it.
+var named = regexp.MustCompile(`\b(from|join|into|update|using)(\s+)` +
+	`(attempts|deliveries|due|leases|registry|row_versions|runs|schedules|streams|subscriptions|tallies|tokens|webhooks|` + versions + `)\b`)
+
+// text is a statement in the words of the ledger's database.
+func (l *Ledger) text(statement string) string {
+	if !l.lite {
+		return named.ReplaceAllString(statement, "$1$2"+strings.ReplaceAll(l.schema, "$", "$$")+".$3")
+	}
+	for _, r := range rewrites {
+		statement = r.from.ReplaceAllStringFunc(statement, func(s string) string {
+			return r.to(r.from.FindStringSubmatch(s))
+		})
+	}
+	return statement
+}
+
+// A statement is prepared on SQLite when the ledger is opened, so that a transaction never waits for a second connection
+// to prepare one, and that a mistake in it shows at once. PostgreSQL gets its text each time, and plans it each time: a
+// table grows a thousandfold within one connection's life, and a plan made while it was empty reads it whole.
 type statement struct {
 	text     string
 	number   int
@@ -66,20 +85,17 @@ func postgresOnly(text string) *statement {
 
 func (l *Ledger) prepare(ctx context.Context) error {
 	for _, s := range statements {
-		text := s.text
-		if l.lite && s.postgres {
-			l.writing, l.reading = append(l.writing, nil), append(l.reading, nil)
+		text := l.text(s.text)
+		if !l.lite {
+			l.texts = append(l.texts, text)
 			continue
 		}
-		if l.lite {
-			text = toSQLite(text)
-		}
-		write, err := l.write.PrepareContext(ctx, text)
-		if err != nil {
-			return fmt.Errorf("prepare %q: %w", text, err)
-		}
-		read := write
-		if l.lite {
+		var write, read *sql.Stmt
+		if !s.postgres {
+			var err error
+			if write, err = l.write.PrepareContext(ctx, text); err != nil {
+				return fmt.Errorf("prepare %q: %w", text, err)
+			}
 			if read, err = l.read.PrepareContext(ctx, text); err != nil {
 				return fmt.Errorf("prepare %q: %w", text, err)
 			}
@@ -87,15 +103,6 @@ func (l *Ledger) prepare(ctx context.Context) error {
 		l.writing, l.reading = append(l.writing, write), append(l.reading, read)
 	}
 	return nil
-}
-
-func toSQLite(statement string) string {
-	for _, r := range rewrites {
-		statement = r.from.ReplaceAllStringFunc(statement, func(s string) string {
-			return r.to(r.from.FindStringSubmatch(s))
-		})
-	}
-	return statement
 }
 
 // arg gives a value as the database takes it: times to the microsecond, zero as null, lists as arrays.

@@ -133,7 +133,7 @@ func TestReclaimWithoutLeaseRow(t *testing.T) {
 		s.webhooks("acme")
 		lease := s.lease()
 		s.enter(lease, s.record("acme", jobs.Sending))
-		if _, err := s.write.Exec("delete from leases"); err != nil {
+		if _, err := s.write.Exec(s.text("delete from leases")); err != nil {
 			t.Fatal(err)
 		}
 		if n := must[int](t)(s.Reclaim(context.Background())); n != 1 {

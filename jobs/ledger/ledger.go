@@ -81,9 +81,11 @@ type Ledger struct {
 
 	created bool         // by Open
 	pool    *pgpool.Pool // PostgreSQL
+	schema  string       // PostgreSQL, quoted
 
+	texts            []string                  // PostgreSQL: by statement.number
+	writing, reading []*sql.Stmt               // SQLite: likewise
 	working          ongoing                   // SQLite: those at work
-	writing, reading []*sql.Stmt               // by statement.number; the same on PostgreSQL
 	doubts           *doubts                   // PostgreSQL
 	swept            atomic.Pointer[time.Time] // when Reclaim last looked for what is sending under no lease
 }

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestNoLedger(t *testing.T) {
-	for _, name := range []string{"postgres", "sqlite"} {
+	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
 			ctx, dsn := context.Background(), address(t, name)
 			for range 2 { // the first look must not make one
@@ -120,7 +120,7 @@ func TestForeignTables(t *testing.T) {
 func TestNewerLedger(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
 		insert := "insert into " + versions + " (version_id, is_applied) values (99999, true)"
-		if _, err := s.write.Exec(insert); err != nil {
+		if _, err := s.write.Exec(s.text(insert)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(context.Background(), s.dsn, Options{}); !errors.Is(err, ErrNewer) {
@@ -131,7 +131,7 @@ func TestNewerLedger(t *testing.T) {
 
 // Daemons that start at once on a new ledger all come up.
 func TestMigratedAtOnce(t *testing.T) {
-	for _, name := range []string{"postgres", "sqlite"} {
+	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dsn := address(t, name)
@@ -312,7 +312,7 @@ func deliver(dsn string) error {
 
 // Processes side by side on one ledger: each record is had by one of them.
 func TestProcesses(t *testing.T) {
-	for _, name := range []string{"postgres", "sqlite"} {
+	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &stage{t: t, dsn: address(t, name), clock: &clock{now: time.Now()}}

@@ -43,7 +43,7 @@ func (s *stage) crowd(webhooks, settled int) (due []string) {
 		`insert into tokens (id, hash, chatbot, may_write, description, created_at)
 			select 't' || n, ` + hash + `, 'bot', ` + no + `, '', entered_at from webhooks cross join ` + series + fmt.Sprintf(" where webhooks.id = 'w00000' and n < %d", webhooks),
 	} {
-		if _, err := s.write.Exec(fill); err != nil {
+		if _, err := s.write.Exec(s.text(fill)); err != nil {
 			s.t.Fatal(fill, err)
 		}
 	}
@@ -217,11 +217,11 @@ func TestTenThousandWebhooks(t *testing.T) {
 }
 
 // explain returns the plan of a statement. It runs nothing.
-func (s *stage) explain(statement string, args []any) string {
+func (s *stage) explain(text string, args []any) string {
 	s.t.Helper()
-	prefix := "explain "
+	statement, prefix := s.text(text), "explain "
 	if s.lite {
-		statement, prefix = toSQLite(statement), "explain query plan "
+		prefix = "explain query plan "
 	}
 	converted := make([]any, len(args))
 	for i, a := range args {
@@ -245,4 +245,17 @@ func (s *stage) explain(statement string, args []any) string {
 	}
 	s.must(rows.Err())
 	return plan.String()
+}
+
+// TestStatements: PostgreSQL knows the tables and columns of every statement, whatever schemas it looks in by itself.
+func TestStatements(t *testing.T) {
+	s := stageOn(t, "postgres")
+	for _, one := range statements {
+		prepared, err := s.write.Prepare(s.texts[one.number])
+		if err != nil {
+			t.Errorf("%s: %v", s.texts[one.number], err)
+			continue
+		}
+		s.must(prepared.Close())
+	}
 }

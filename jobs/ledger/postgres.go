@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	schema = "leadrelay" // where the address names none
+	defaultSchema = "leadrelay" // where the address names none
 	// migrationLock is the advisory lock of who brings the tables up to date: "leadrelay" as a number.
 	migrationLock = 0x6c656164_72656c61
 	clockRefresh  = time.Minute
@@ -31,42 +32,34 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	if err != nil {
 		return fmt.Errorf("the ledger's address: %w", err)
 	}
-	path := schema
+	schema := defaultSchema
 	if named := cfg.Runtime["search_path"]; named != "" {
-		path, _, _ = strings.Cut(named, ",")
-		path = strings.Trim(strings.TrimSpace(path), `"`)
+		schema, _, _ = strings.Cut(named, ",")
+		schema = strings.Trim(strings.TrimSpace(schema), `"`)
 	}
+	l.schema = pq.QuoteIdentifier(schema)
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 10 * time.Second
 	}
 	if cfg.ApplicationName == "" {
 		cfg.ApplicationName = "leadrelay"
 	}
-	delete(cfg.Runtime, "search_path")
-	connector, err := pq.NewConnectorConfig(cfg)
+	delete(cfg.Runtime, "search_path") // poolers refuse start-up options that they do not know
+	n := cmp.Or(opts.Connections, 8)
+	l.pool, err = pgpool.New(cfg, n, n, func(conn driver.Conn) driver.Conn { return session{conn.(pgConn)} })
 	if err != nil {
 		return fmt.Errorf("the ledger's address: %w", err)
 	}
-	// Plans are made anew for every execution: tables grow a thousandfold within one connection's life, and a plan
-	// made while they were empty reads them whole. A paused process must not hold its locks for ever.
-	// Read committed, whatever the server's default: locks are taken first and each statement then sees what others had
-	// committed before.
-	setup := "set search_path to " + pq.QuoteIdentifier(path) +
-		"; set plan_cache_mode to force_custom_plan; set jit to off; set idle_in_transaction_session_timeout to '15s'" +
-		"; set default_transaction_isolation to 'read committed'"
-	n := opts.Connections
-	if n == 0 {
-		n = 8
-	}
-	n = max(n, 2) // one holds the migration's lock while another works
-	// Sessions are set up by a statement: poolers refuse start-up options they do not know.
-	l.pool = pgpool.New(connector, n, n, func(ctx context.Context, conn driver.Conn) (driver.Conn, error) {
-		_, err := conn.(driver.ExecerContext).ExecContext(ctx, setup, nil)
-		return session{conn.(pgConn)}, err
-	})
 	l.write, l.read = l.pool.DB, l.pool.DB
 	l.write.SetConnMaxIdleTime(5 * time.Minute)
-	if err := l.makeTables(ctx, path, opts.Create); err != nil {
+	ours, _, err := l.made(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("open the ledger: %w", err)
+	case !ours && !opts.Create:
+		return fmt.Errorf("open the ledger: schema %s: %w", schema, ErrNoLedger)
+	}
+	if err := l.migrate(ctx); err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
 	if err := l.prepare(ctx); err != nil {
@@ -78,8 +71,8 @@ func (l *Ledger) openPostgres(ctx context.Context, dsn string, opts Options) err
 	return nil
 }
 
-// A session begins transactions as the server has them by default, where the driver's own would ask for one that writes:
-// who makes a database read-only, such as before they move it, means it, and what is written then may be lost.
+// A session begins transactions in one round trip with what they need set for them alone: the next may be in another
+// session.
 type session struct{ pgConn }
 
 type pgConn interface {
@@ -92,50 +85,36 @@ type pgConn interface {
 	driver.Pinger
 	driver.SessionResetter
 	driver.Validator
+	driver.Tx // of lib/pq a connection is its transaction, too
 }
 
-// BeginTx begins one with the session's isolation.
-func (s session) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
-	return s.pgConn.Begin()
+// Read committed, whatever the server's default: locks are taken first and each statement then sees what others had
+// committed before. A paused process must not hold its locks for ever. Compiling a plan takes longer than running it.
+//
+// It is not said that the transaction writes, as the driver's own would: who makes a database read-only, such as before
+// they move it, means it, and what is written then may be lost.
+const beginSQL = `begin isolation level read committed; set local idle_in_transaction_session_timeout to '15s'; set local jit to off`
+
+// BeginTx implements driver.ConnBeginTx.
+func (s session) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
+	if _, err := s.ExecContext(ctx, beginSQL, nil); err != nil {
+		_ = s.Rollback() // of what may have begun; a connection that had nothing to roll back is not used again
+		return nil, err
+	}
+	return s.pgConn, nil
 }
 
-// makeTables brings the tables up to date under an advisory lock, so that daemons may start at once.
-func (l *Ledger) makeTables(ctx context.Context, path string, create bool) error {
-	conn, err := l.write.Conn(ctx)
-	if err != nil {
+// makeSchema makes the ledger's schema.
+func (l *Ledger) makeSchema(ctx context.Context) error {
+	// `create schema if not exists` asks for a right that is not needed where the schema is there.
+	var there bool
+	if err := l.write.QueryRowContext(ctx, "select to_regnamespace($1) is not null", l.schema).Scan(&there); err != nil || there {
 		return err
 	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "select pg_advisory_lock($1)", int64(migrationLock)); err != nil {
-		return err
+	if _, err := l.write.ExecContext(ctx, "create schema "+l.schema); err != nil {
+		return fmt.Errorf("create schema %s: %w", l.schema, err)
 	}
-	err = func() error {
-		ours, _, err := l.made(ctx)
-		if err != nil {
-			return err
-		}
-		if !ours && !create {
-			return fmt.Errorf("schema %s: %w", path, ErrNoLedger)
-		}
-		// `create schema if not exists` asks for a right that is not needed where the schema is there.
-		var there bool
-		if err := conn.QueryRowContext(ctx, "select exists (select 1 from pg_namespace where nspname = $1)", path).Scan(&there); err != nil {
-			return err
-		}
-		if !there {
-			if _, err := conn.ExecContext(ctx, "create schema "+pq.QuoteIdentifier(path)); err != nil {
-				return fmt.Errorf("create schema %s: %w", path, err)
-			}
-		}
-		return l.migrate(ctx)
-	}()
-	unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	_, e := conn.ExecContext(unlock, "select pg_advisory_unlock($1)", int64(migrationLock))
-	if err == nil {
-		err = e // else it says no more than why it is there
-	}
-	return err
+	return nil
 }
 
 // followClock makes the server's clock the ledger's. Between measurements this machine's monotonic clock carries it

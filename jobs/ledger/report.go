@@ -155,9 +155,7 @@ func (l *Ledger) Deliveries(ctx context.Context, f Filter) (items []jobs.Deliver
 		query += " where " + strings.Join(where, " and ")
 	}
 	query += fmt.Sprintf(" order by seen_at desc, id desc limit %d", f.Limit+1)
-	if l.lite {
-		query = toSQLite(query)
-	}
+	query = l.text(query)
 	err = l.view("list deliveries", func(t *tx) error {
 		items = nil
 		rows, err := l.read.QueryContext(ctx, query, t.convert(args)...)

@@ -67,7 +67,7 @@ func TestAttempts(t *testing.T) {
 			t.Errorf("attempts of no delivery: %v", err)
 		}
 		var rows int
-		s.must(s.read.QueryRow("select count(*) from attempts").Scan(&rows))
+		s.must(s.read.QueryRow(s.text("select count(*) from attempts")).Scan(&rows))
 		if rows != 3 {
 			t.Errorf("%d rows of attempts: a success at the first attempt must not cost one", rows)
 		}
@@ -326,7 +326,7 @@ func TestSettleConcurrently(t *testing.T) {
 // There is no place for a record's content: every column is known here, and none holds one.
 func TestNoColumnForContent(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *stage) {
-		query := `select column_name from information_schema.columns where table_schema = current_schema() and table_name = $1 order by 1`
+		query := `select column_name from information_schema.columns where table_schema = 'leadrelay' and table_name = $1 order by 1`
 		if s.lite {
 			query = `select name from pragma_table_info($1) order by 1`
 		}

@@ -14,10 +14,13 @@ import (
 	"github.com/leadrelay/leadrelay/jobs/pgtest"
 )
 
+// engines are the databases that a ledger may be in; pooled is PostgreSQL by way of pgbouncer in transaction mode.
+var engines = []string{"postgres", "pooled", "sqlite"}
+
 // onBoth runs a test on either database, and looks afterwards whether the ledger keeps its rules.
 func onBoth(t *testing.T, test func(t *testing.T, s *stage)) {
 	t.Parallel()
-	for _, name := range []string{"postgres", "sqlite"} {
+	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := stageOn(t, name)
@@ -38,8 +41,12 @@ func stageOn(t *testing.T, engine string) *stage {
 }
 
 func address(t testing.TB, name string) string {
-	if name == "postgres" {
+	switch name {
+	case "postgres":
 		return pgtest.Database(t)
+	case "pooled":
+		dsn, _ := pgtest.Pooled(t)
+		return dsn
 	}
 	return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 }
@@ -142,7 +149,7 @@ func (s *stage) changed(webhooks ...jobs.Webhook) jobs.Change {
 // reset empties the ledger and puts its clock back.
 func (s *stage) reset(t interface{ Fatal(...any) }) {
 	for _, table := range []string{"subscriptions", "due", "tallies", "webhooks", "streams", "leases", "deliveries", "row_versions", "attempts", "runs", "schedules"} {
-		if _, err := s.write.Exec("delete from " + table); err != nil {
+		if _, err := s.write.Exec(s.text("delete from " + table)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -43,7 +43,7 @@ func (l *Ledger) AddToken(ctx context.Context, token jobs.Token, hash jobs.Token
 func (l *Ledger) Token(ctx context.Context, hash jobs.TokenHash) (jobs.Token, error) {
 	var found jobs.Token
 	err := l.view("look up a token", func(t *tx) (err error) {
-		found, err = scanToken(t.prepared(ctx, sqlToken).QueryRowContext(ctx, hash[:]))
+		found, err = scanToken(t.query(ctx, sqlToken).QueryRowContext(ctx, hash[:]))
 		if errors.Is(err, sql.ErrNoRows) {
 			return jobs.ErrNotFound
 		}

@@ -149,9 +149,43 @@ func (l *Ledger) view(what string, f func(t *tx) error) error {
 	return nil
 }
 
-// prepared gives the statement for this transaction's connection, or for any.
-func (t *tx) prepared(ctx context.Context, s *statement) *sql.Stmt {
-	if t.sql != nil {
+// A query is a statement on one connection, or on any. *sql.Stmt is one.
+type query interface {
+	ExecContext(ctx context.Context, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, args ...any) *sql.Row
+}
+
+// An unprepared query is sent as text each time.
+type unprepared struct {
+	on interface {
+		ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+		QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row
+	}
+	text string
+}
+
+func (q unprepared) ExecContext(ctx context.Context, args ...any) (sql.Result, error) {
+	return q.on.ExecContext(ctx, q.text, args...)
+}
+
+func (q unprepared) QueryContext(ctx context.Context, args ...any) (*sql.Rows, error) {
+	return q.on.QueryContext(ctx, q.text, args...)
+}
+
+func (q unprepared) QueryRowContext(ctx context.Context, args ...any) *sql.Row {
+	return q.on.QueryRowContext(ctx, q.text, args...)
+}
+
+// query gives the statement on this transaction's connection or, outside of one, on any.
+func (t *tx) query(ctx context.Context, s *statement) query {
+	switch {
+	case !t.l.lite && t.sql != nil:
+		return unprepared{t.sql, t.l.texts[s.number]}
+	case !t.l.lite:
+		return unprepared{t.l.read, t.l.texts[s.number]}
+	case t.sql != nil:
 		return t.sql.StmtContext(ctx, t.l.writing[s.number])
 	}
 	return t.l.reading[s.number]
@@ -159,7 +193,7 @@ func (t *tx) prepared(ctx context.Context, s *statement) *sql.Stmt {
 
 func (t *tx) exec(ctx context.Context, s *statement, args ...any) (int64, error) {
 	defer t.l.work(ctx)()
-	res, err := t.prepared(ctx, s).ExecContext(ctx, t.convert(args)...)
+	res, err := t.query(ctx, s).ExecContext(ctx, t.convert(args)...)
 	if err != nil {
 		return 0, err
 	}
@@ -169,13 +203,13 @@ func (t *tx) exec(ctx context.Context, s *statement, args ...any) (int64, error)
 // one scans one row; sql.ErrNoRows where there is none.
 func (t *tx) one(ctx context.Context, s *statement, args []any, dest ...any) error {
 	defer t.l.work(ctx)()
-	return t.prepared(ctx, s).QueryRowContext(ctx, t.convert(args)...).Scan(dest...)
+	return t.query(ctx, s).QueryRowContext(ctx, t.convert(args)...).Scan(dest...)
 }
 
 // each calls f, which scans, on every row.
 func (t *tx) each(ctx context.Context, s *statement, args []any, f func(*sql.Rows) error) error {
 	defer t.l.work(ctx)()
-	rows, err := t.prepared(ctx, s).QueryContext(ctx, t.convert(args)...)
+	rows, err := t.query(ctx, s).QueryContext(ctx, t.convert(args)...)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func TestSignKeyOf(t *testing.T) {
 		s.put(jobs.Webhook{ID: "b-owner", SignKey: "newer", State: jobs.Disabled})
 		check("rotated, and the owner disabled", "newer", "", time.Time{})
 		var own int
-		s.must(s.write.QueryRow("select count(*) from webhooks where sign_key_of <> '' and (length(sign_key) > 0 or length(old_key) > 0 or old_key_until is not null)").Scan(&own))
+		s.must(s.write.QueryRow(s.text("select count(*) from webhooks where sign_key_of <> '' and (length(sign_key) > 0 or length(old_key) > 0 or old_key_until is not null)")).Scan(&own))
 		if own != 0 {
 			t.Errorf("%d webhooks have another's key stored as their own", own)
 		}

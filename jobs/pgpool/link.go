@@ -27,8 +27,7 @@ type link struct {
 	doubted atomic.Bool  // it was at rest when others were given up: the next answer must come soon
 }
 
-// doubtedFor is how long a connection in doubt may take to answer. One that is closed asks the server to forget each of its
-// statements, and whoever closes it waits for that.
+// doubtedFor is how long a connection in doubt may take to answer.
 const doubtedFor = time.Second
 
 func (l *link) Read(b []byte) (int, error) {

@@ -1,5 +1,9 @@
 // Package pgpool keeps pools of connections to a PostgreSQL server that may change its mind: about how many there may be,
 // and about what they may do; and over a network that may forget them.
+//
+// Before the server there may be a pooler that gives each transaction another session (pgbouncer in transaction mode). So
+// no transaction needs what an earlier one left in its session: no prepared statement, setting, lock or temporary table.
+// Statements are sent unnamed and in one round trip: in two, another client's statement could come between.
 package pgpool
 
 import (
@@ -30,14 +34,22 @@ type Pool struct {
 	grow *time.Timer // nil: it has its size
 }
 
-// New makes a pool of at most open connections, of which idle are kept at rest; setup is called with each new one and
-// returns the one to use.
-func New(c *pq.Connector, open, idle int, setup func(context.Context, driver.Conn) (driver.Conn, error)) *Pool {
+// New makes a pool of at most open connections, of which idle are kept at rest; wrap, where it is not nil, is called with
+// each new one and returns the one to use.
+//
+// A parameter that is a []byte is sent in PostgreSQL's binary format, which is right for a bytea and wrong for all else:
+// other values are to be strings.
+func New(cfg pq.Config, open, idle int, wrap func(driver.Conn) driver.Conn) (*Pool, error) {
+	cfg.BinaryParameters = true // lib/pq's word for statements in one round trip
+	c, err := pq.NewConnectorConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
 	p := &Pool{connector: c, open: open, idle: idle}
-	p.DB = sql.OpenDB(&connector{c, p, setup})
+	p.DB = sql.OpenDB(&connector{c, p, wrap})
 	p.SetMaxOpenConns(open)
 	p.SetMaxIdleConns(idle)
-	return p
+	return p, nil
 }
 
 func direct(ctx context.Context, network, address string) (net.Conn, error) {
@@ -46,8 +58,8 @@ func direct(ctx context.Context, network, address string) (net.Conn, error) {
 
 type connector struct {
 	*pq.Connector
-	pool  *Pool
-	setup func(context.Context, driver.Conn) (driver.Conn, error)
+	pool *Pool
+	wrap func(driver.Conn) driver.Conn
 }
 
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -55,15 +67,10 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if crowded(err) {
 		c.pool.shrink()
 	}
-	if err != nil || c.setup == nil {
+	if err != nil || c.wrap == nil {
 		return conn, err
 	}
-	ready, err := c.setup(ctx, conn)
-	if err != nil {
-		_ = conn.Close() // what it says of its end is what err says
-		return nil, err
-	}
-	return ready, nil
+	return c.wrap(conn), nil
 }
 
 // connect makes one connection. Where a server has no TLS and sslmode=prefer asks for it, lib/pq tries again without, and

@@ -73,13 +73,22 @@ func forgetful(t *testing.T, dsn string) (by string, forget func()) {
 	return u.String(), func() { age.Add(1) }
 }
 
-func open(t *testing.T, dsn string, size int) *pgpool.Pool {
+func newPool(t *testing.T, dsn string, open, idle int) *pgpool.Pool {
 	t.Helper()
-	connector, err := pq.NewConnector(dsn)
+	cfg, err := pq.NewConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := pgpool.New(connector, size, size, nil)
+	pool, err := pgpool.New(cfg, open, idle, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pool
+}
+
+func open(t *testing.T, dsn string, size int) *pgpool.Pool {
+	t.Helper()
+	pool := newPool(t, dsn, size, size)
 	t.Cleanup(func() { _ = pool.Close() })
 	return pool
 }
@@ -307,11 +316,7 @@ func TestPreferTLS(t *testing.T) {
 	q := dsn.Query()
 	q.Set("sslmode", "prefer")
 	dsn.RawQuery = q.Encode()
-	connector, err := pq.NewConnector(dsn.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := pgpool.New(connector, 4, 0, nil)
+	pool := newPool(t, dsn.String(), 4, 0)
 	defer pool.Close()
 	open := func() int {
 		files, err := os.ReadDir("/proc/self/fd")
