@@ -33,7 +33,13 @@ func fieldsOf(rec *jobs.Record) map[string]any {
 }
 
 func TestValuesPostgres(t *testing.T) {
-	b := newPostgres(t, `create domain short as varchar(9);
+	for name, open := range map[string]func(testing.TB, ...string) *bench{"direct": newPostgres, "pooled": newPooled} {
+		t.Run(name, func(t *testing.T) { valuesPostgres(t, open) })
+	}
+}
+
+func valuesPostgres(t *testing.T, open func(testing.TB, ...string) *bench) {
+	b := open(t, `create domain short as varchar(9);
 		create type mood as enum ('glad', 'sad');
 		create table leads (id serial primary key, chatbot_id uuid, created_at timestamp, a smallint, b int, c bigint, d numeric, e numeric(20, 4),
 			f real, g double precision, h boolean, i text, j varchar(5), k char(5), l bytea, m json, n jsonb, o uuid, p timestamptz, q date, r time, s inet, u int[], v short, w mood, x interval)`,

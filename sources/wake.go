@@ -85,24 +85,28 @@ func (w *wake) close() {
 }
 
 const (
-	standbyEvery  = time.Minute // how often a standby is asked whether it is one still
+	unheardEvery  = time.Minute // how often it is asked whether notifications can be heard by now
 	listenerPing  = time.Minute
 	dataVersion   = 150 * time.Millisecond // how often SQLite is asked whether something changed
 	reconnectFrom = time.Second
 	reconnectTo   = 5 * time.Second
 )
 
-// listen follows the channel on one connection. A standby cannot LISTEN; there the slow poll is all.
+// listen follows the channel on one connection. A standby cannot LISTEN, and behind a pooler that gives each transaction
+// another session it would make others' sessions listen; there the slow poll is all.
 func (p *postgres) listen(ctx context.Context, w *wake) {
 	for {
 		var standby bool
 		err := p.db.QueryRowContext(ctx, "select pg_is_in_recovery()").Scan(&standby)
+		shared := false
+		if err == nil && !standby {
+			shared, err = p.pool.Shared(ctx)
+		}
 		wait := reconnectFrom
 		switch {
-		case err == nil && standby:
-			wait = standbyEvery
+		case err == nil && (standby || shared):
+			wait = unheardEvery
 		case err == nil:
-			wait = reconnectFrom
 			p.follow(ctx, w)
 		}
 		select {

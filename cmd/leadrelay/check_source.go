@@ -25,7 +25,7 @@ func (c *checkup) source(ctx context.Context, sink *sinks.HTTP) {
 	}
 	defer db.Close()
 	c.webhookSource(ctx, db)
-	missing := 0
+	missing, unheard := 0, c.unheard(ctx, db)
 	for _, s := range c.config.Streams {
 		stream, err := db.Stream(ctx, streamConfig(s, c.config.Push))
 		if s.Optional && sources.IsMissing(err) && missing < len(c.config.Streams)-1 {
@@ -45,7 +45,7 @@ func (c *checkup) source(ctx context.Context, sink *sinks.HTTP) {
 		if err == nil && !unfit && sink != nil { // else the rows fail for the same reason once more
 			c.rows(ctx, stream, sink)
 		}
-		if err == nil {
+		if err == nil && !unheard {
 			c.wakes(ctx, stream)
 		}
 		if s.Deleted != "" && sink != nil {
@@ -179,6 +179,19 @@ func (c *checkup) deletions(typ string, sink *sinks.HTTP) {
 	for _, dialect := range slices.Sorted(maps.Keys(untold)) {
 		c.say(sources.LevelWarn, "stream %s: deleted: dialect %s has no word for a row that is gone, so its webhooks are not told", typ, dialect)
 	}
+}
+
+// unheard reports whether immediate mode, where a webhook asks for it, has to poll whatever triggers there are.
+func (c *checkup) unheard(ctx context.Context, db *sources.Database) bool {
+	if !slices.ContainsFunc(c.webhooks, func(w jobs.Webhook) bool { return w.Immediate }) {
+		return false
+	}
+	hears, err := db.Hears(ctx)
+	if hears || err != nil { // what keeps it from being asked is said of each stream
+		return false
+	}
+	c.say(sources.LevelWarn, "source: immediate: true, and a pooler in transaction mode is between, which lets nobody be woken: new rows are found by polling, within about 10 s; name the server itself, or a pooler in session mode")
+	return true
 }
 
 // wakes looks whether immediate mode, where a webhook asks for it, is told of the stream's new rows.

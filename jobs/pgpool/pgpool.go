@@ -156,3 +156,31 @@ func (p *Pool) Apart(ctx context.Context) *sql.DB {
 	once.Dialer(until(ctx, direct))
 	return sql.OpenDB(&once)
 }
+
+// Shared reports whether sessions are shared: whether there is a pooler that gives each transaction another one, so that
+// nobody hears what a session is told to listen for. It sees that two connections have one session, or that one has two;
+// where a pooler is busy with others it may, seldom, see neither.
+func (p *Pool) Shared(ctx context.Context) (bool, error) {
+	var conns [2]*sql.Conn
+	for i := range conns {
+		conn, err := p.Conn(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer conn.Close()
+		conns[i] = conn
+	}
+	var sessions [2]int
+	for n := range 20 {
+		i := (n + 1) / 2 % 2 // 0 1 1 0 0 …: a pooler may give the session that was used last, or each in turn
+		var pid int
+		if err := conns[i].QueryRowContext(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
+			return false, err
+		}
+		if pid == sessions[1-i] || sessions[i] != 0 && pid != sessions[i] {
+			return true, nil
+		}
+		sessions[i] = pid
+	}
+	return false, nil
+}

@@ -335,3 +335,49 @@ func TestPreferTLS(t *testing.T) {
 		t.Errorf("%d files are open that were not", n)
 	}
 }
+
+// TestShared: sessions are shared behind a pooler, and nowhere else. While others keep a pooler busy it may be overlooked,
+// but hardly twice.
+func TestShared(t *testing.T) {
+	pooled, direct := pgtest.Pooled(t)
+	for dsn, want := range map[string]bool{pooled: true, direct: false} {
+		pool := open(t, dsn, 4)
+		look := func(wrong int) {
+			t.Helper()
+			for range 20 {
+				got, err := pool.Shared(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got != want {
+					wrong--
+				}
+			}
+			if wrong < 0 {
+				t.Errorf("%d times more often than it may, shared is not %v", -wrong, want)
+			}
+		}
+		look(0)
+		busy, stop := context.WithCancel(t.Context())
+		var others errgroup.Group
+		for range 2 {
+			others.Go(func() error {
+				for busy.Err() == nil {
+					if _, err := pool.Exec("select pg_sleep($1)", 0.001); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if want {
+			look(1)
+		} else {
+			look(0)
+		}
+		stop()
+		if err := others.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
