@@ -20,7 +20,8 @@ const (
 type waiter struct {
 	log         *slog.Logger
 	unavailable func(error) bool
-	patience    time.Duration // 0: for ever
+	refused     func(error) bool // whether such an error is a refusal of a database that is there; nil: none is
+	patience    time.Duration    // 0: for ever
 
 	mu      sync.Mutex
 	outages map[string]*outage // by what is or was waited for
@@ -46,6 +47,9 @@ type outage struct {
 	told    bool        // this time was logged
 	said    []time.Time // when the last times were logged, at most sayAway of them
 	untold  int         // times since then that were not
+
+	refused time.Time // since when every error was a refusal; zero: the last was not
+	why     error     // the last
 }
 
 func newWaiter(log *slog.Logger, unavailable func(error) bool, patience time.Duration) *waiter {
@@ -103,6 +107,7 @@ func (w *waiter) do(ctx context.Context, what string, f func(context.Context) er
 			away = true
 			w.begin(what)
 		}
+		w.note(what, err)
 		w.say(what, err)
 		return retry.RetryableError(err)
 	})
@@ -134,8 +139,33 @@ func (w *waiter) begin(what string) {
 		w.outages[what] = o
 	}
 	if o.waiting++; o.waiting == 1 {
-		o.began, o.told = time.Now(), false
+		o.began, o.told, o.refused = time.Now(), false, time.Time{}
 	}
+}
+
+// note keeps whether what is waited for is away or refuses.
+func (w *waiter) note(what string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.outages[what]
+	switch o.why = err; {
+	case w.refused == nil || !w.refused(err):
+		o.refused = time.Time{}
+	case o.refused.IsZero():
+		o.refused = time.Now()
+	}
+}
+
+// refusing says what has refused everything for longer than after, and how; "": nothing has.
+func (w *waiter) refusing(after time.Duration) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for what, o := range w.outages {
+		if d := time.Since(o.refused); o.waiting > 0 && !o.refused.IsZero() && d > after {
+			return fmt.Sprintf("%s has refused everything for %v: %v", what, d.Round(time.Second), o.why)
+		}
+	}
+	return ""
 }
 
 // say logs that what is away, and why, unless that was said of late.

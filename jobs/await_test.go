@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,4 +129,44 @@ func TestCalledOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusing: a database that is there and refuses everything, for longer than a while, is named with the reason. One that is
+// away is not, nor one that answered in between.
+func TestRefusing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errBarred := errors.New("no such table")
+		w := newWaiter(slog.New(slog.DiscardHandler), func(error) bool { return true }, 0)
+		w.refused = func(err error) bool { return errors.Is(err, errBarred) }
+		ctx, stop := context.WithCancel(t.Context())
+		var err atomic.Pointer[error]
+		ask := func() {
+			_ = w.do(ctx, TheLedger, func(context.Context) error { return *err.Load() })
+		}
+		for _, c := range []struct {
+			what string
+			err  error
+			want string
+		}{
+			{"it is away", errGone, ""},
+			{"it refuses", errBarred, "the ledger has refused everything for 10m0s: no such table"},
+			{"it is away again", errGone, ""},
+			{"it answers", nil, ""},
+			{"it refuses again", errBarred, "the ledger has refused everything for 10m0s: no such table"},
+		} {
+			if err.Store(&c.err); c.err != nil {
+				go ask()
+			}
+			time.Sleep(4 * time.Minute)
+			if got := w.refusing(5 * time.Minute); got != "" {
+				t.Errorf("%s for 4 minutes: %s", c.what, got)
+			}
+			time.Sleep(6 * time.Minute)
+			synctest.Wait()
+			if got := w.refusing(5 * time.Minute); got != c.want {
+				t.Errorf("%s for 10 minutes: %q, want %q", c.what, got, c.want)
+			}
+		}
+		stop()
+	})
 }

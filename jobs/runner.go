@@ -21,6 +21,7 @@ type Options struct {
 	Sink        Sink
 	Log         *slog.Logger
 	Unavailable func(error) bool // whether an error of Ledger or a Source is one that waiting mends
+	Refused     func(error) bool // whether such an error is a refusal of a database that is there; nil: none is
 
 	Workers     int           // requests under way together
 	PerWebhook  int           // requests under way for one webhook
@@ -104,6 +105,7 @@ func NewRunner(o Options) *Runner {
 	r.vigil = newVigil(o.Log, o.Ask, o.Drop, o.Patience)
 	r.pool.workers = o.Workers
 	r.wait = newWaiter(o.Log, o.Unavailable, o.Patience)
+	r.wait.refused = o.Refused
 	r.holder = newHolder(o.Ledger, r.wait, o.LeaseTTL, o.Log)
 	r.settler = newSettler(o.Ledger, r.wait, r.settled, r.notSettled)
 	for _, s := range o.Sources {
@@ -377,6 +379,10 @@ func (r *Runner) Awaited() []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// Refused says which database is there and has refused everything for longer than after, and why; "" while none has. A
+// restart does not mend it.
+func (r *Runner) Refused(after time.Duration) string { return r.wait.refusing(after) }
 
 // Watch takes a goroutine into what Stalled tells of, until the loop's End. It works with the context returned, and says
 // when it pauses.

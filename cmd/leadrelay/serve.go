@@ -22,6 +22,7 @@ import (
 const (
 	reloadPatience = 10 * time.Second // a reload that finds a database away is refused after this
 	stalledAfter   = time.Minute      // loops that stand still this long have stopped
+	refusedAfter   = 5 * time.Minute  // a database that refuses everything for so long needs somebody
 )
 
 func newServeCommand(a *app) *cobra.Command {
@@ -188,8 +189,8 @@ func (s *serving) api(log *slog.Logger) *admin.API {
 }
 
 // health is what the watchdog and /healthz ask.
-func (s *serving) health() (stalled string, awaited []string) {
-	return s.runner.Stalled(stalledAfter), s.runner.Awaited()
+func (s *serving) health() admin.Health {
+	return admin.Health{Stalled: s.runner.Stalled(stalledAfter), Refused: s.runner.Refused(refusedAfter), Awaited: s.runner.Awaited()}
 }
 
 // end drains the runner and closes its parts, when answered has returned: those have been answered then who asked an API

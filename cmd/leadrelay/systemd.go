@@ -9,6 +9,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"github.com/leadrelay/leadrelay/cmd/leadrelay/admin"
 )
 
 // systemd tells the service manager how the daemon fares; without one it does nothing.
@@ -43,7 +45,7 @@ func (s *systemd) extendStart(status string) (done func()) {
 
 // watch feeds the watchdog while health finds nothing stalled, and keeps STATUS= true, until done is called. That the
 // daemon stands still is said once.
-func (s *systemd) watch(health func() (stalled string, awaited []string)) (done func()) {
+func (s *systemd) watch(health func() admin.Health) (done func()) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		s.log.Warn("the watchdog's interval cannot be read; it is not fed", "error", err)
@@ -54,20 +56,20 @@ func (s *systemd) watch(health func() (stalled string, awaited []string)) (done 
 	}
 	stood := false
 	return s.every(period, func() {
-		stalled, awaited := health()
-		if stalled != "" {
+		now := health()
+		if now.Stalled != "" {
 			if !stood {
-				s.log.Error("the daemon stands still; its watchdog, if there is one, will start it again", "reason", stalled)
+				s.log.Error("the daemon stands still; its watchdog, if there is one, will start it again", "reason", now.Stalled)
 			}
 			stood = true
-			s.notify("STATUS=stalled: " + stalled)
+			s.notify("STATUS=stalled: " + now.Stalled)
 			return
 		}
 		if stood {
 			s.log.Info("the daemon moves again")
 		}
 		stood = false
-		s.notify("STATUS=" + waitingFor(awaited))
+		s.notify("STATUS=" + waitingFor(now.Awaited))
 		if interval > 0 {
 			s.notify(daemon.SdNotifyWatchdog)
 		}

@@ -185,7 +185,7 @@ func (p *parts) server(a *app) (*jobs.Runner, error) {
 
 func (p *parts) options(a *app, patience time.Duration) jobs.Options {
 	return jobs.Options{
-		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: lost,
+		Ledger: p.ledger, Sources: p.streams, Sink: p.sink, Log: a.log, Unavailable: lost, Refused: refused,
 		Workers: p.config.Push.Workers, PerWebhook: p.config.Push.PerWebhook,
 		GiveUpAfter: p.config.GiveUpAfter, Retention: p.config.Retention,
 		Patience: patience, Grace: p.config.HTTP.Timeout + 5*time.Second,
@@ -266,6 +266,9 @@ func unavailable(err error) bool {
 func lost(err error) bool {
 	return unavailable(err) || sources.IsBarred(err) || ledger.IsBarred(err)
 }
+
+// refused reports whether a database is there, and refuses what it is asked for.
+func refused(err error) bool { return lost(err) && !unavailable(err) }
 
 // newSink makes the sink that http: describes. What is wrong with the files that it names is a usage error.
 func newSink(c *config.Resolved) (*sinks.HTTP, error) {

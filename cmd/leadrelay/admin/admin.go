@@ -27,7 +27,7 @@ type Listener struct {
 	requests chan struct{} // those to the API that are being answered
 
 	mu    sync.Mutex
-	watch func() (stalled string, awaited []string)
+	watch func() Health
 	api   *served // nil: none
 }
 
@@ -76,7 +76,7 @@ func (l *Listener) Close() error {
 }
 
 // Watch sets what Health and /healthz ask.
-func (l *Listener) Watch(f func() (stalled string, awaited []string)) {
+func (l *Listener) Watch(f func() Health) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.watch = f
@@ -175,17 +175,25 @@ func (l *Listener) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Health says why the daemon does not move though it could ("": it does), and which databases it waits for.
-func (l *Listener) Health() (stalled string, awaited []string) {
+// Health is how a daemon fares.
+type Health struct {
+	Stalled string   // why it does not move though it could; "": it does
+	Refused string   // which database refuses everything, and why; "": none does
+	Awaited []string // the databases that it waits for
+}
+
+// Health asks what Watch has set.
+func (l *Listener) Health() Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.watch == nil {
-		return "", nil
+		return Health{}
 	}
 	return l.watch()
 }
 
-// health answers 200 while the daemon lives, also while it waits for a database, and 503 where it stands still. It
+// health answers 200 while the daemon lives, also while it waits for a database, and 503 where it stands still or a database
+// refuses everything. It
 // needs no token; where there are none, it is for this machine only, as all else.
 func (l *Listener) health(w http.ResponseWriter, r *http.Request, api *served) {
 	if api == nil || api.gate.auth == nil {
@@ -198,15 +206,18 @@ func (l *Listener) health(w http.ResponseWriter, r *http.Request, api *served) {
 		notAllowed(w, http.MethodGet)
 		return
 	}
-	stalled, awaited := l.Health()
+	now := l.Health()
 	answer := struct {
 		Status  string   `json:"status"`
 		Reason  string   `json:"reason,omitempty"`
 		Waiting []string `json:"waiting_for,omitempty"`
-	}{Status: "ok", Reason: stalled, Waiting: awaited}
+	}{Status: "ok", Waiting: now.Awaited}
 	code := http.StatusOK
-	if stalled != "" {
-		answer.Status, code = "stalled", http.StatusServiceUnavailable
+	switch {
+	case now.Stalled != "":
+		answer.Status, answer.Reason, code = "stalled", now.Stalled, http.StatusServiceUnavailable
+	case now.Refused != "":
+		answer.Status, answer.Reason, code = "refused", now.Refused, http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -18,20 +18,20 @@ func TestHealth(t *testing.T) {
 	}
 	defer l.Close()
 	for _, test := range []struct {
-		name    string
-		stalled string
-		awaited []string
-		header  string
-		code    int
-		want    map[string]any
+		name   string
+		health Health
+		header string
+		code   int
+		want   map[string]any
 	}{
-		{"running", "", nil, "", 200, map[string]any{"status": "ok"}},
-		{"waiting for a database", "", []string{"the ledger"}, "", 200, map[string]any{"status": "ok", "waiting_for": []any{"the ledger"}}},
-		{"stalled", "the dispatcher stands still", nil, "", 503, map[string]any{"status": "stalled", "reason": "the dispatcher stands still"}},
-		{"through a proxy", "", nil, "X-Forwarded-For", 403, map[string]any{"title": "Forbidden", "status": 403.0, "detail": "without admin.token_file requests through a proxy are refused"}},
+		{"running", Health{}, "", 200, map[string]any{"status": "ok"}},
+		{"waiting for a database", Health{Awaited: []string{"the ledger"}}, "", 200, map[string]any{"status": "ok", "waiting_for": []any{"the ledger"}}},
+		{"stalled", Health{Stalled: "the dispatcher stands still"}, "", 503, map[string]any{"status": "stalled", "reason": "the dispatcher stands still"}},
+		{"refused", Health{Refused: "the ledger has refused everything", Awaited: []string{"the ledger"}}, "", 503, map[string]any{"status": "refused", "reason": "the ledger has refused everything", "waiting_for": []any{"the ledger"}}},
+		{"through a proxy", Health{}, "X-Forwarded-For", 403, map[string]any{"title": "Forbidden", "status": 403.0, "detail": "without admin.token_file requests through a proxy are refused"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l.Watch(func() (string, []string) { return test.stalled, test.awaited })
+			l.Watch(func() Health { return test.health })
 			r, err := http.NewRequest(http.MethodGet, "http://"+l.addr.String()+"/healthz", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -101,9 +101,9 @@ func TestNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Watch(func() (string, []string) { return "stalled", nil })
-	if stalled, _ := l.Health(); stalled != "stalled" {
-		t.Errorf("health is %q", stalled)
+	l.Watch(func() Health { return Health{Stalled: "stalled"} })
+	if now := l.Health(); now.Stalled != "stalled" {
+		t.Errorf("health is %+v", now)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
@@ -117,7 +117,7 @@ func TestFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	l.Watch(func() (string, []string) { return "", nil })
+	l.Watch(func() Health { return Health{} })
 	for _, request := range []struct{ method, path, host string }{
 		{http.MethodGet, "/healthz", "localhost"},
 		{http.MethodGet, "/", "localhost"},
