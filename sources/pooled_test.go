@@ -60,7 +60,7 @@ func TestPooled(t *testing.T) {
 			}
 			wantKeys(t, "after it", b.drain(s, &at, 1))
 			all := sorted([]string{first, second[0]})
-			again, err := s.Read(b.ctx, append(all, "no key"))
+			again, _, err := s.Read(b.ctx, append(all, "no key"))
 			if err != nil {
 				t.Fatal(err)
 			}
