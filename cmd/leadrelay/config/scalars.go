@@ -177,46 +177,42 @@ func (v value) size(otherwise, least, most int) int {
 	if !v.given() {
 		return otherwise
 	}
-	const examples = "512KiB, 5MiB"
-	s, ok := v.plain("a size, such as " + examples)
+	n, ok := measure[int]{"size", "small", "large", "512KiB, 5MiB", jobs.ParseSize, jobs.SpellSize}.read(v, least, most)
 	if !ok {
 		return otherwise
 	}
-	n, ok := jobs.ParseSize(s)
-	switch {
-	case !ok && digits.MatchString(s):
-		v.fail("%s has no unit; write %s", v.show(), examples)
-	case !ok:
-		v.fail("%s is no size; write %s", v.show(), examples)
-	case n < least:
-		v.fail("%s is too small; write %s or more", v.show(), jobs.SpellSize(least))
-	case n > most:
-		v.fail("%s is too large; write %s or less", v.show(), jobs.SpellSize(most))
-	default:
-		return n
-	}
-	return otherwise
+	return n
 }
 
 // span is a duration that must be there.
 func (v value) span(least, most time.Duration) (time.Duration, bool) {
-	const examples = "90s, 1m, 3h"
-	s, ok := v.plain("a duration, such as " + examples)
+	return measure[time.Duration]{"duration", "short", "long", "90s, 1m, 3h", jobs.ParseDuration, jobs.SpellDuration}.read(v, least, most)
+}
+
+// A measure is a number with a unit: its name, what one is that is less or more than it may be, and examples.
+type measure[T int | time.Duration] struct {
+	name, little, much, examples string
+	parse                        func(string) (T, bool)
+	spell                        func(T) string
+}
+
+func (m measure[T]) read(v value, least, most T) (n T, ok bool) {
+	s, ok := v.plain("a " + m.name + ", such as " + m.examples)
 	if !ok {
 		return 0, false
 	}
-	d, ok := jobs.ParseDuration(s)
+	n, ok = m.parse(s)
 	switch {
 	case !ok && digits.MatchString(s):
-		v.fail("%s has no unit; write %s", v.show(), examples)
+		v.fail("%s has no unit; write %s", v.show(), m.examples)
 	case !ok:
-		v.fail("%s is no duration; write %s", v.show(), examples)
-	case d < least:
-		v.fail("%s is too short; write %s or more", v.show(), jobs.SpellDuration(least))
-	case d > most:
-		v.fail("%s is too long; write %s or less", v.show(), jobs.SpellDuration(most))
+		v.fail("%s is no %s; write %s", v.show(), m.name, m.examples)
+	case n < least:
+		v.fail("%s is too %s; write %s or more", v.show(), m.little, m.spell(least))
+	case n > most:
+		v.fail("%s is too %s; write %s or less", v.show(), m.much, m.spell(most))
 	default:
-		return d, true
+		return n, true
 	}
 	return 0, false
 }
