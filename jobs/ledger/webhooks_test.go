@@ -118,7 +118,7 @@ func TestSetBack(t *testing.T) {
 		copied := must[jobs.Generation](t)(s.Generation(ctx))
 		s.put(jobs.Webhook{ID: "lost", State: jobs.Active})
 		lost := must[jobs.Registered](t)(s.Webhooks(ctx)).Generation
-		_, err := s.write.Exec(fmt.Sprintf("update registry set generation = %d, token = '%s'", copied.Number, copied.Token))
+		_, err := s.write.Exec(s.text(fmt.Sprintf("update registry set generation = %d, token = '%s'", copied.Number, copied.Token)))
 		s.must(err)
 		if got := s.stream("Lead").Generation; got != copied {
 			t.Errorf("set back it is %+v, want %+v", got, copied)
