@@ -16,7 +16,7 @@ const (
 	TheSource = "the source"
 )
 
-// A waiter waits for databases that are away, and says so: once where it waits without end, else every ten seconds.
+// A waiter waits for databases that are away, and logs that: once where it waits without end, else every ten seconds.
 type waiter struct {
 	log         *slog.Logger
 	unavailable func(error) bool

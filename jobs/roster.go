@@ -205,7 +205,7 @@ func (r *Runner) noticeChanges(ctx context.Context) error {
 		_, err = r.refresh(ctx)
 		nudge(r.wake)
 	}
-	if ctx.Err() == nil && (err == nil || !r.o.Unavailable(err)) { // where the ledger is away, who needs it waits and says so
+	if ctx.Err() == nil && (err == nil || !r.o.Unavailable(err)) { // while the ledger is away, the caller that needs it waits and logs that
 		r.sayOnce("the webhooks could not be read", "", err)
 	}
 	return err

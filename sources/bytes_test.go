@@ -258,7 +258,7 @@ func (b *bench) explainAnalyzed(query string, args ...any) (plan string) {
 	return strings.Join(lines, "\n")
 }
 
-// SQLite tells the sizes without reading the values: its program says so of each column that it asks for a size alone.
+// SQLite tells the sizes without reading the values: the program that it makes of a query marks each column whose size alone it reads.
 func TestSQLiteTellsSizesWithoutReading(t *testing.T) {
 	b := newSQLite(t, liteNotes)
 	s := b.stream(notes(0)["gaps"])

@@ -152,7 +152,7 @@ immediate: true
 	}
 }
 
-// TestCommandsGiveUp: a command that finds a database away says so at once and every ten seconds, and gives up after thirty,
+// TestCommandsGiveUp: a command that finds a database away logs that at once and every ten seconds, and gives up after thirty,
 // with exit code 1 and nothing on standard output; a run whose database goes away does so in its midst. The daemon waits on.
 func TestCommandsGiveUp(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ import (
 )
 
 // TestLedgerSetBack: under a daemon the ledger is set back to an older copy, as by a failover that lost the last
-// transactions or by a restore. The daemon says so and works on, at rest while there is nothing to do; and a webhook that
+// transactions or by a restore. The daemon logs that and works on, at rest while there is nothing to do; and a webhook that
 // is entered after that gets its records, though the ledger comes to count as many changes as before.
 func TestLedgerSetBack(t *testing.T) {
 	t.Parallel()

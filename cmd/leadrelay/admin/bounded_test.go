@@ -138,7 +138,7 @@ func TestRequestsThatHang(t *testing.T) {
 	}
 }
 
-// emptyAPI is one that knows the token x, and does something before it says so.
+// emptyAPI is one that knows the token x, and calls first before it accepts that.
 func emptyAPI(first func()) *API {
 	return NewAPI(Options{Auth: onlyX(first), Log: slog.New(slog.DiscardHandler), Unavailable: func(error) bool { return false }})
 }
