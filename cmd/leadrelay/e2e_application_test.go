@@ -113,3 +113,24 @@ func newLedger(t testing.TB, engine string) string {
 	}
 	return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 }
+
+// newServer starts a PostgreSQL server for one test alone, which may stop it.
+func newServer(t testing.TB) *pgtest.Server {
+	t.Helper()
+	server, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Remove)
+	return server
+}
+
+// newDatabase makes an empty database on a server, and returns its URL.
+func newDatabase(t testing.TB, server *pgtest.Server) string {
+	t.Helper()
+	database, err := server.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return database
+}

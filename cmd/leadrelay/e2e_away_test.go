@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/leadrelay/leadrelay/jobs/pgtest"
 	"github.com/leadrelay/leadrelay/sinks/receiver"
 )
 
@@ -16,27 +15,16 @@ import (
 // middle of its work. Each time it is waited for, that is said once, and nothing is lost or doubled.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Remove)
+	server := newServer(t)
 	crm, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
-	database := func() string {
-		database, err := server.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return database
-	}
-	app := openApplication(t, database())
+	app := openApplication(t, newDatabase(t, server))
 	s := newSite(t, 2*time.Minute, fmt.Sprintf(`source: %q
 ledger: %q
 immediate: true
 admin: {listen: 127.0.0.1:0}
 webhook_source: {query: "SELECT uri AS id, chatbot_id AS chatbot, uri AS url FROM leads WHERE id < 0", every: 1s}
 %swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]
-`, app.source, database(), local, url, signKey))
+`, app.source, newDatabase(t, server), local, url, signKey))
 	app.installTrigger(s)
 	rows := app.insertMany("a", 300)
 	stop := func(sig syscall.Signal) {
@@ -104,15 +92,8 @@ webhook_source: {query: "SELECT uri AS id, chatbot_id AS chatbot, uri AS url FRO
 // ends well where it had nothing to record, and where it had, it says that those records are sent again; they are.
 func TestStoppedWhileAway(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Remove)
-	ledger, err := server.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := newServer(t)
+	ledger := newDatabase(t, server)
 	crm, url := startCRM(t, receiver.After(2*time.Second, receiver.Success))
 	app := newApplication(t, "sqlite")
 	s := newSite(t, 3*time.Minute, fmt.Sprintf(`source: %q
@@ -223,15 +204,8 @@ func TestCommandsGiveUp(t *testing.T) {
 	}
 	t.Run("run-now, the ledger in its midst", func(t *testing.T) {
 		t.Parallel()
-		server, err := pgtest.Start()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(server.Remove)
-		ledger, err := server.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
+		server := newServer(t)
+		ledger := newDatabase(t, server)
 		crm, url := startCRM(t, receiver.After(20*time.Millisecond, receiver.Success))
 		app := newApplication(t, "sqlite")
 		s := newSite(t, 2*time.Minute, fmt.Sprintf("source: %q\nledger: %q\n%swebhooks: [{id: w, chatbot: a, url: %q, sign_key: %q, from: beginning}]\n",

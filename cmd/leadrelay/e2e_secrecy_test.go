@@ -18,8 +18,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/leadrelay/leadrelay/jobs/pgtest"
 )
 
 // person is what nobody but the CRM may see of a lead, in ASCII but for one name, so that it is found however it is quoted.
@@ -115,14 +113,7 @@ func TestSecrecy(t *testing.T) {
 			if path, ok := cutSQLite(ledger); ok {
 				ledgerDir = filepath.Dir(path)
 			} else { // a cluster that holds nothing else: its files are searched
-				server, err := pgtest.Start()
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(server.Remove)
-				if ledger, err = server.Create(); err != nil {
-					t.Fatal(err)
-				}
+				ledger = newDatabase(t, newServer(t))
 				ledgerDir = ask(t, ledger, "show data_directory")
 			}
 			crm := startServer(t, http.HandlerFunc(echo), func() {})

@@ -33,13 +33,9 @@ const (
 // newHost starts a server whose database is named so.
 func newHost(t *testing.T, database string) *host {
 	t.Helper()
-	server, err := pgtest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Remove)
-	h := &host{t: t, server: server, database: database}
-	if h.admin, err = sql.Open("postgres", server.URL("postgres")); err != nil {
+	h := &host{t: t, server: newServer(t), database: database}
+	var err error
+	if h.admin, err = sql.Open("postgres", h.server.URL("postgres")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.admin.Close() })
@@ -53,7 +49,7 @@ func newHost(t *testing.T, database string) *host {
 	}
 	h.exec(fmt.Sprintf(`copy (values ('host all relay 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust')) to '%s'`, rules))
 	h.exec("select pg_reload_conf()")
-	at, err := url.Parse(server.URL(database))
+	at, err := url.Parse(h.server.URL(database))
 	if err != nil {
 		t.Fatal(err)
 	}
